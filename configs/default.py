@@ -1,0 +1,103 @@
+"""Every key of every experiment, with its unit, source and effect; other configs change a few lines.
+
+"open" marks a point where the paper is silent or contradicts itself: the value is our choice.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  c = ml_collections.ConfigDict()
+  c.seed = 0  # Seeds everything but the split of the data and the test colours.
+  c.stages = ('train_gan', 'encode', 'train', 'evaluate', 'report')
+
+  c.data = ml_collections.ConfigDict()
+  c.data.name = 'digits'  # digits | mnist | rgb_mnist
+  c.data.dir = ''  # Folder of the files; '' looks under $ADVMIX_DATA_DIR.
+  c.data.resolution = 16  # Pixels; a power of two from 8.
+  c.data.sigma = 0.0  # Standard deviation of the training colours around their class mean (section 5.1).
+  c.data.mean_colours = ()  # Ten (r, g, b) in [0, 1]; () = ten even hues, saturation 0.7, value 0.9 (open).
+  c.data.num_train = 0  # Images the classifier learns from, drawn evenly by class; 0 = all.
+  c.data.num_validation = 140  # Images held out of training, for choosing settings.
+  c.data.num_test = 0  # Test images; 0 = all.
+  c.data.split_seed = 0  # Fixes the split and the test colours: the test set is the same for every seed.
+  c.data.generator_classes = ()  # Share of each class in the generator's data (Table 1); () = as it is.
+  c.data.generator_colours = ()  # rgb_mnist: share of red, green, blue for the generator (Table 2); () = even.
+
+  c.generator = ml_collections.ConfigDict()
+  c.generator.fmaps = (48, 32, 16)  # Feature maps at 4, 8, ... pixels (open).
+  c.generator.latent_size = 32  # Size of z.
+  c.generator.w_size = 32  # Size of one row of w. The paper's is 512.
+  c.generator.mapping_layers = 4  # StyleGAN: 8.
+  c.generator.total_kimg = 100.0  # Length of training in thousands of real images shown (open).
+  c.generator.batch_size = 64
+  c.generator.learning_rate = 2e-3  # StyleGAN: 1e-3. Adam with beta1 0, beta2 0.99.
+  c.generator.r1_gamma = 10.0
+  c.generator.r1_interval = 8  # R1 every n-th step, n times as strong; 1 = exact, as StyleGAN 1.
+  c.generator.style_mixing_prob = 0.9
+  c.generator.style_mixing_cut = 'sample'  # sample | batch (StyleGAN 1): who shares the cut.
+  c.generator.ema_kimg = 20.0  # Half-life of the averaged generator. StyleGAN: 10.
+  c.generator.sample_kimg = 20.0  # Sample and style-mixing grids are written this often.
+
+  c.encode = ml_collections.ConfigDict()
+  c.encode.init = 'encoder'  # encoder: amortised start | mean: w_avg, as in Algorithm 1.
+  c.encode.init_kimg = 40.0  # Generated images the amortised encoder learns from.
+  c.encode.init_fmaps = (32, 48, 64)  # Its feature maps at full, half, ... resolution.
+  c.encode.init_learning_rate = 2e-3
+  c.encode.num_steps = 50  # N of Algorithm 1. Paper: 2000 from w_avg.
+  c.encode.learning_rate = 0.05
+  c.encode.final_learning_rate = 0.01  # From 3/4 of the steps on, as in the paper's listing.
+  c.encode.features = 'discriminator'  # discriminator | vgg16 | pixel
+  c.encode.feature_layers = ()  # Names of layers; () = all of the discriminator's.
+  c.encode.pixel_weight = 1.0  # alpha_0
+  c.encode.feature_weight = 1.0  # alpha_i
+  c.encode.mixing_weight = 0.2  # beta_i; 0 leaves L_mix out.
+  c.encode.batch_size = 128
+  c.encode.shard_size = 512  # Images per file written.
+
+  c.attack = ml_collections.ConfigDict()
+  c.attack.mixing_level = 4  # m: layers from here on do not carry the label (digits 4, 32 px 6).
+  c.attack.epsilon = 0.03  # Radius of the l-infinity box around map(z), per coordinate of w.
+  c.attack.step_size = 0.005
+  c.attack.num_restarts = 5  # Nr in training.
+  c.attack.num_steps = 7  # K in training; 0 = the worst of Nr random mixes.
+  c.attack.update = 'sign'  # sign (listing) | gradient (pseudo-code) (open).
+  c.attack.select = 'highest_loss'  # highest_loss | first_error, in training (open).
+  c.attack.start_from = 'reconstruction'  # reconstruction | original, in training (open).
+  c.attack.typical_delta = 0.0  # delta of Eq. 15; 0 = no bound on the norm of z, as in the experiments.
+
+  c.train = ml_collections.ConfigDict()
+  c.train.methods = ('nominal', 'mixup', 'cutout', 'cutmix', 'at', 'randmix', 'advmix')
+  c.train.classifier = 'cnn'  # cnn (truncated VGG) | linear
+  c.train.fmaps = (16, 16, 32, 32)  # Widths of the four convolutions (open).
+  c.train.batch_size = 64
+  c.train.num_epochs = 20.0  # Paper: 5 on Colour-MNIST, 20 on CelebA.
+  c.train.learning_rate = 1e-3  # Adam.
+  c.train.ema_decay = 0.0  # Average of the parameters that is evaluated; 0 = the last parameters.
+
+  c.mixup = ml_collections.ConfigDict({'alpha': 0.2})
+  c.cutout = ml_collections.ConfigDict({'size': 8})  # Side of the square, in pixels.
+  c.cutmix = ml_collections.ConfigDict({'alpha': 1.0})
+  c.at = ml_collections.ConfigDict()
+  c.at.epsilon = 0.1  # On [0, 1] pixels.
+  c.at.num_steps = 7
+  c.at.step_size = 2.5 * 0.1 / 7  # open
+
+  c.evaluate = ml_collections.ConfigDict()
+  c.evaluate.num_restarts = 10
+  c.evaluate.num_steps = 20
+  c.evaluate.num_examples = 0  # Test images attacked, drawn by data.split_seed; 0 = all.
+  c.evaluate.batch_size = 128
+  c.evaluate.start_from = 'original'  # original | reconstruction (open).
+  c.evaluate.select = 'first_error'  # first_error | highest_loss (open).
+
+  c.report = ml_collections.ConfigDict()
+  c.report.num_examples = 8  # Columns of the picture grids.
+
+  c.checkpoint = ml_collections.ConfigDict()
+  c.checkpoint.seconds = 30.0  # Time between checkpoints; a stage also saves at its end.
+  c.checkpoint.keep = 2
+
+  c.log_every_steps = 50
+  c.compile_cache = True  # Keep compiled programs in $JAX_COMPILATION_CACHE_DIR or ~/.cache/advmix_jax.
+  return c
