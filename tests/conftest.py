@@ -1,0 +1,62 @@
+"""Runs the tests on CPU with two simulated devices, strict broadcasting and no network."""
+
+import os
+import pathlib
+import socket
+
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+import jax
+import pytest
+
+jax.config.update('jax_num_cpu_devices', 2)
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+  """Refuses connections to other machines; this one's own addresses and sockets stay open."""
+  connect = socket.socket.connect
+
+  def guarded(self: socket.socket, address: object) -> None:
+    is_local = self.family == socket.AF_UNIX or (
+      isinstance(address, tuple) and address[0] in ('127.0.0.1', '::1', 'localhost')
+    )
+    if not is_local:
+      raise OSError(f'tests do not use the network: {address}')
+    connect(self, address)  # type: ignore[arg-type]
+
+  def no_lookup(*unused_args: object, **unused_kwargs: object) -> None:
+    raise OSError('tests do not use the network')
+
+  lookup = socket.getaddrinfo
+  monkeypatch.setattr(socket.socket, 'connect', guarded)
+  monkeypatch.setattr(
+    socket,
+    'getaddrinfo',
+    lambda host, *args, **kwargs: (
+      lookup(host, *args, **kwargs) if host in ('127.0.0.1', '::1', 'localhost', None) else no_lookup()
+    ),
+  )
+
+
+def _folder(variable: str) -> pathlib.Path:
+  value = os.environ.get(variable, '')
+  if not value:
+    pytest.skip(f'${variable} is unset')
+  path = pathlib.Path(value)
+  if not path.is_dir():
+    pytest.skip(f'${variable}: {value} is no folder')
+  return path
+
+
+@pytest.fixture(scope='session')
+def data_dir() -> pathlib.Path:
+  """Folder with the real data sets (`mnist/`, ...)."""
+  return _folder('ADVMIX_DATA_DIR')
+
+
+@pytest.fixture(scope='session')
+def reference_dir() -> pathlib.Path:
+  """Folder with the reference files of the official networks."""
+  return _folder('ADVMIX_REFERENCE_DIR')
