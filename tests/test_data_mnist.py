@@ -96,7 +96,7 @@ def test_missing_folder_says_how_to_get_the_files(tmp_path, monkeypatch):
 
 
 def test_missing_and_damaged_files_are_named(tiny):
-  folder, contents = tiny
+  folder, _ = tiny
   path = folder / f'{LABELS}.gz'
   path.write_bytes(path.read_bytes()[:-9])
   with pytest.raises(BadInputError, match=f'{path.name}: found a gzip file .* does not unpack'):

@@ -47,7 +47,7 @@ def find_folder(directory: str = '') -> pathlib.Path:
   root = directory or os.environ.get('ADVMIX_DATA_DIR', '')
   if not root:
     raise BadInputError(
-      'data.dir: found nothing and $ADVMIX_DATA_DIR is unset, expected the folder of the four MNIST idx files; '
+      'data.dir: found nothing and $ADVMIX_DATA_DIR is unset, expected the folder of the MNIST idx files; '
       'get them with: python -m launch.check_data --download --dir=DIR'
     )
   candidates = (pathlib.Path(root), pathlib.Path(root) / 'mnist')

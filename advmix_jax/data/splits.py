@@ -147,16 +147,22 @@ def check_config(config: 'ml_collections.ConfigDict') -> None:
 
   most = source.num_pool - NUM_CLASSES
   if not 0 <= data.num_validation <= most:
-    _fail('num_validation', data.num_validation, f'0 to {most}: {data.name} has {source.num_pool} training images')
+    _fail(
+      'num_validation', data.num_validation, f'0 to {most}: {data.name} has {source.num_pool} training images'
+    )
   left = source.num_pool - data.num_validation
   if data.num_train and not NUM_CLASSES <= data.num_train <= left:
-    _fail('num_train', data.num_train, f'0 (all) or {NUM_CLASSES} to {left}, what validation leaves of {data.name}')
+    _fail(
+      'num_train',
+      data.num_train,
+      f'0 (all) or {NUM_CLASSES} to {left}, what validation leaves of {data.name}',
+    )
   if not 0 <= data.num_test <= source.num_test:
     _fail('num_test', data.num_test, f'0 (all) to {source.num_test}, the test images of {data.name}')
 
 
 def mean_colours(config: 'ml_collections.ConfigDict') -> np.ndarray:
-  """The class means in use (Figure 6): `[10, 3]` float32 in [0, 1]; for the rgb variants red, green, blue by y mod 3."""
+  """The training colour of each class, without spread (Figure 6): `[10, 3]` float32 in [0, 1]."""
   if config.data.name.startswith('rgb_'):
     return colouring.rgb_train_colours(np.arange(NUM_CLASSES))
   if len(config.data.mean_colours):

@@ -67,8 +67,8 @@ def by_class_shares(labels: np.ndarray, shares: Sequence[float], rng: np.random.
   if np.any(positive & (counts == 0)):
     empty = int(np.flatnonzero(positive & (counts == 0))[0])
     raise BadInputError(
-      f'data.generator_classes: found share {ratios[empty]:g} for class {empty}, which has no training images, '
-      'expected 0 there or a non-empty class'
+      f'data.generator_classes: found share {ratios[empty]:g} for class {empty}, which has no training '
+      'images, expected 0 there or a non-empty class'
     )
   size = int(np.floor(np.min(counts[positive] / ratios[positive]) * (1 + 1e-9)))
   wanted = apportion(ratios, max(size, 1))

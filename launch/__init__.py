@@ -1,0 +1,1 @@
+"""Entry points: thin, one per stage; run with `python -m launch.NAME`."""

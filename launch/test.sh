@@ -1,0 +1,8 @@
+#!/bin/sh
+# The tests: sets up .venv once, then runs pytest. Flags are passed on, for example
+#   sh launch/test.sh tests/test_data.py -x
+set -eu
+cd "$(dirname "$0")/.."
+extras='[test]'
+. launch/setup.sh
+exec "$python" -m pytest -m 'not slow' "$@"
