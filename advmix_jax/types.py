@@ -17,6 +17,7 @@ from typing import Any
 import flax.struct
 import jax
 import numpy as np
+import optax
 
 Array = jax.Array
 PyTree = Any
@@ -62,6 +63,34 @@ class Decoder:
     """Whole decoder: `w [B, L, D]` to images `[B, H, W, C]` float32, not clipped."""
     m = self.mixing_level
     return self.fine(params, self.coarse(params, w[:, :m]), w[:, m:])
+
+
+class TrainState(flax.struct.PyTreeNode):
+  """Everything a step of classifier training reads and writes: one functional state.
+
+  Attributes:
+    step: int32 scalar, steps done.
+    key: one key; a step uses `fold_in(key, step)`.
+    params: of the classifier.
+    opt_state: of the optimiser.
+    ema_params: average of `params` that is evaluated; None without averaging.
+    generator: the frozen decoder's parameters; None for methods that need none.
+    apply_fn: `(params, images) -> logits [B, K]`.
+    tx: the optimiser.
+    decoder: cut at the mixing level; None for methods that need none.
+    num_classes: K.
+  """
+
+  step: Array
+  key: Array
+  params: PyTree
+  opt_state: PyTree
+  ema_params: PyTree
+  generator: PyTree
+  apply_fn: Callable[[PyTree, Array], Array] = flax.struct.field(pytree_node=False)
+  tx: optax.GradientTransformation = flax.struct.field(pytree_node=False)
+  decoder: Decoder | None = flax.struct.field(pytree_node=False)
+  num_classes: int = flax.struct.field(pytree_node=False)
 
 
 @flax.struct.dataclass

@@ -1,0 +1,123 @@
+"""Algorithm 1: images to latents, by gradient descent on a reconstruction loss and a mixing loss.
+
+    encode_fn = functools.partial(encode, decoder, features_fn, settings)
+    result = jax.jit(encode_fn)(params, feature_params, keys, images, start)
+
+`features_fn(images) -> {layer: activations}` is passed in (discriminator, VGG-16, or none for pixels alone).
+Every image is a problem of its own; a batch solves many at once.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from advmix_jax import mixing
+from advmix_jax.types import Array, Decoder, PyTree
+
+FeaturesFn = Callable[[PyTree, Array], dict[str, Array]]
+
+
+class EncodeSettings(NamedTuple):
+  """Settings of Algorithm 1.
+
+  Attributes:
+    num_steps: N; 0 returns the start.
+    learning_rate: of Adam.
+    final_learning_rate: from three quarters of the steps on.
+    pixel_weight: alpha_0.
+    feature_weight: alpha_i, the same for all layers.
+    mixing_weight: beta_i, the same for all layers; 0 leaves L_mix out.
+  """
+
+  num_steps: int
+  learning_rate: float
+  final_learning_rate: float
+  pixel_weight: float
+  feature_weight: float
+  mixing_weight: float
+
+
+class Encoded(NamedTuple):
+  """Latents `w [B, L, D]` and the mean squared pixel error `[B]` of `dec(w)` in [-1, 1] units."""
+
+  w: Array
+  error: Array
+
+
+def squared_error(a: Array, b: Array) -> Array:
+  """Mean squared difference of each example, `[B, ...]` to `[B]`."""
+  return jnp.mean(jnp.square(a - b).reshape(a.shape[0], -1), axis=1)
+
+
+def reconstruction_loss(image: Array, target: Array, features: dict, target_features: dict, s: EncodeSettings) -> Array:
+  """L_rec `[B]`: `alpha_0 mse(x', x) + sum_i alpha_i mse(A_i(x'), A_i(x))`."""
+  loss = s.pixel_weight * squared_error(image, target)
+  return loss + s.feature_weight * feature_loss(features, target_features)
+
+
+def feature_loss(features: dict, target_features: dict) -> Array | float:
+  """`sum_i mse(A_i(x'), A_i(x))`, `[B]`; 0 without features."""
+  return sum(squared_error(features[name], target_features[name]) for name in target_features)
+
+
+def encode(
+  decoder: Decoder,
+  features_fn: FeaturesFn,
+  settings: EncodeSettings,
+  params: PyTree,
+  feature_params: PyTree,
+  keys: Array,
+  images: Array,
+  start: Array,
+) -> Encoded:
+  """Algorithm 1 on a batch: Adam on every row of `w` (W+).
+
+  Args:
+    decoder: cut at the mixing level.
+    features_fn: `(feature_params, images) -> {layer: activations}`, each example by itself; `{}` for pixels.
+    settings: steps, rates and weights.
+    params: the decoder's parameters.
+    feature_params: given to `features_fn`.
+    keys: `[B]` keys for the mixing loss; consumed. Step n draws from `fold_in(key, n)`.
+    images: `[B, H, W, C]` float32 in [-1, 1].
+    start: `[B, L, D]` float32: w_avg in every row, or what an amortised encoder says.
+
+  Returns:
+    Latents and reconstruction errors. No gradient flows through them.
+  """
+  target_features = features_fn(feature_params, images)
+  schedule = optax.piecewise_constant_schedule(
+    settings.learning_rate,
+    {(3 * settings.num_steps) // 4: settings.final_learning_rate / settings.learning_rate},
+  )
+  tx = optax.adam(schedule)
+  with_mixing = settings.mixing_weight > 0 and bool(target_features)
+
+  def loss_fn(w, step_keys):
+    w_par, w_perp = mixing.split(w, decoder.mixing_level)
+    trunk = decoder.coarse(params, w_par)
+    image = decoder.fine(params, trunk, w_perp)
+    features = features_fn(feature_params, image)
+    loss = reconstruction_loss(image, images, features, target_features, settings)
+    if with_mixing:
+      mixed = decoder.fine(params, trunk, mixing.draw_w_perp(step_keys, decoder, params))
+      loss = loss + settings.mixing_weight * feature_loss(features_fn(feature_params, mixed), target_features)
+    return jnp.sum(loss)  # A sum, so that each image's gradient is its own.
+
+  def step(n, carry):
+    w, opt_state = carry
+    gradient = jax.grad(loss_fn)(w, jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, n))
+    updates, opt_state = tx.update(gradient, opt_state)
+    return optax.apply_updates(w, updates), opt_state
+
+  w, _ = jax.lax.fori_loop(0, settings.num_steps, step, (start, tx.init(start)))
+  error = squared_error(decoder.decode(params, w), images)
+  return jax.lax.stop_gradient(Encoded(w, error))
+
+
+def mean_start(decoder: Decoder, params: PyTree, batch: int) -> Array:
+  """Algorithm 1's start: `w_avg` in every row, `[batch, L, D]`."""
+  return jnp.broadcast_to(decoder.w_avg(params)[None, None], (batch, decoder.num_layers, decoder.w_size))

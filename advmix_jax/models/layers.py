@@ -1,0 +1,72 @@
+"""Layers with an equalised learning rate (StyleGAN, appendix of Karras et al. 2018).
+
+A stored weight has standard deviation `1 / lr_multiplier`; the weight used is
+`weight * gain / sqrt(fan_in) * lr_multiplier`. The gain belongs to the weight, not to the activation.
+"""
+
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax.linen import initializers
+
+from advmix_jax.models import conv
+from advmix_jax.types import Array
+
+SQRT2 = math.sqrt(2.0)
+
+
+def leaky_relu(x: Array) -> Array:
+  """`max(x, 0.2 x)`."""
+  return jnp.maximum(x, 0.2 * x)
+
+
+def along_channels(vector: Array, ndim: int) -> Array:
+  """`[C]` shaped for explicit broadcasting against `[..., C]` of `ndim` axes."""
+  return vector.reshape((1,) * (ndim - 1) + (-1,))
+
+
+def pixel_norm(x: Array) -> Array:
+  """Divides each row of `x [B, Z]` by its root mean square."""
+  return x / jnp.sqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-8)
+
+
+class Dense(nn.Module):
+  """`[B, I]` to `[B, features]`."""
+
+  features: int
+  gain: float = SQRT2
+  lr_multiplier: float = 1.0
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    fan_in = x.shape[-1]
+    weight = self.param('weight', initializers.normal(1 / self.lr_multiplier), (fan_in, self.features))
+    bias = self.param('bias', initializers.zeros, (self.features,))
+    scale = self.gain / math.sqrt(fan_in) * self.lr_multiplier
+    return x @ (weight * scale) + along_channels(bias * self.lr_multiplier, x.ndim)
+
+
+class Conv(nn.Module):
+  """`[B, H, W, I]` to `[B, H, W, features]`, or half that size with `downsample`.
+
+  Attributes:
+    features: number of output channels.
+    kernel_size: 1 or 3.
+    gain: of the weight.
+    downsample: takes the mean of each 2x2 block of the result.
+  """
+
+  features: int
+  kernel_size: int = 3
+  gain: float = SQRT2
+  downsample: bool = False
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+    weight = self.param('weight', initializers.normal(1.0), shape)
+    bias = self.param('bias', initializers.zeros, (self.features,))
+    weight = weight * (self.gain / math.sqrt(math.prod(shape[:3])))
+    y = conv.downsample_conv(x, weight) if self.downsample else conv.conv2d(x, weight)
+    return y + along_channels(bias, y.ndim)
