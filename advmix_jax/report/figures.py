@@ -3,6 +3,7 @@
     save_method_bars            Tables 3 and 4 as bars: clean accuracy and accuracy under perturbation
     save_curves                 a quantity against time, one line per name (classifier and GAN losses)
     save_mixed_pairs            Figure 2: mixup, Cutout and CutMix side by side
+    save_scatter_panels         Figure 4: points of the plane, coloured by label
     save_encoder_progress       Figure 5: images, their reconstruction by Algorithm 1, mixed variants
     save_mean_colours           Figure 6: the mean colour of each class
     save_attack_panel           Figures 8, 9, 10: original, variant and rescaled difference
@@ -20,13 +21,16 @@ import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.lines import Line2D
+from matplotlib.patches import Ellipse, Rectangle
 
 from advmix_jax.report import grids
 
@@ -299,13 +303,59 @@ def save_mixed_pairs(
   Returns:
     The path.
   """
-  columns = (first, second, mixup, cutout, cutmix)
-  columns = [grids.check_images('an image column', column, 4) for column in columns]
+  given = (first, second, mixup, cutout, cutmix)
+  columns = [grids.check_images('an image column', column, 4) for column in given]
   if len({column.shape for column in columns}) != 1:
     raise ValueError(f'columns are {[list(column.shape) for column in columns]}, expected equal shapes')
   headings = ['Image A', 'Image B', 'mixup', 'Cutout', 'CutMix']
   rows = [_Row('', [column[r] for column in columns]) for r in range(len(first))]
   return _save(path, _panel(rows, headings=headings, wide_gaps=(2,)))
+
+
+def save_scatter_panels(
+  path: str | os.PathLike,
+  panels: Mapping[str, tuple[np.ndarray, np.ndarray]],
+  means: np.ndarray,
+  deviations: np.ndarray,
+) -> pathlib.Path:
+  """Draws points of two classes, one panel each, on the same axes (Figure 4).
+
+  Args:
+    path: file to write.
+    panels: title to (`[N, 2]` points (x1, x2), `[N]` probability of class 1); a label between 0 and 1 takes
+      a colour between those of the classes and the mark of the likelier one.
+    means: `[M, 2]` true modes.
+    deviations: `[2]` standard deviations of x1 and x2; three of them are drawn around each mode.
+
+  Returns:
+    The path.
+  """
+  figure = _figure(4.0 * len(panels), 4.1)
+  colours = LinearSegmentedColormap.from_list('labels', [CLEAN_COLOUR, '#b8b8b8', METHOD_COLOURS['advmix']])
+  all_axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
+  for axes, (title, (points, labels)) in zip(all_axes, panels.items(), strict=True):
+    _plain(axes)
+    points, labels = np.asarray(points), np.asarray(labels)
+    for mean in means:
+      size = 6 * np.asarray(deviations)
+      axes.add_patch(
+        Ellipse(mean, *size, fill=False, edgecolor=_QUIET, linestyle='--', linewidth=1, zorder=3)
+      )
+    for heavier, marker in ((0, 'o'), (1, '^')):
+      chosen = (labels > 0.5) == bool(heavier)
+      style = {'c': colours(labels[chosen]), 'marker': marker, 's': 14, 'alpha': 0.6, 'linewidths': 0}
+      axes.scatter(points[chosen, 0], points[chosen, 1], **style)
+    axes.set_title(title, fontsize=10, color=_TEXT)
+    axes.set_xlabel('x1 (does not depend on the label)', fontsize=9)
+  all_axes[0].set_ylabel('x2 (carries the label)', fontsize=9)
+  keys = [
+    Line2D([], [], linestyle='none', marker='o', color=CLEAN_COLOUR, label='class 0'),
+    Line2D([], [], linestyle='none', marker='^', color=METHOD_COLOURS['advmix'], label='class 1'),
+    Line2D([], [], linestyle='none', marker='D', color='#b8b8b8', label='label in between'),
+    Line2D([], [], linestyle='--', color=_QUIET, label='3 standard deviations'),
+  ]
+  figure.legend(handles=keys, loc='outside lower center', ncols=4, frameon=False, fontsize=9)
+  return _save(path, figure)
 
 
 def save_encoder_progress(
@@ -471,8 +521,8 @@ def _panel(
   longest = max((len(part) for part in lines), default=0) * 128 / cell
   caption_size = 8 * min(1.0, 16 / max(longest, 1))  # Long class names are drawn smaller.
 
-  def write(x: float, top: float, text: str, **style) -> None:
-    figure.text(x / right, 1 - top / height, text, **({'fontsize': 8, 'color': _TEXT} | style))
+  def write(x: float, top: float, text: str, **style: Any) -> None:
+    figure.text(x / right, 1 - top / height, text, **{'fontsize': 8, 'color': _TEXT, **style})
 
   for c, heading in enumerate(headings or ()):
     write(lefts[c] + cell / 2, margin, heading, ha='center', va='top', fontsize=9)
@@ -553,7 +603,7 @@ def _moving_average(values: np.ndarray, width: int) -> np.ndarray:
   return np.where(finite, total / np.maximum(count, 1), np.nan)
 
 
-def _figure(width: float, height: float, layout: str | None = 'constrained') -> Figure:
+def _figure(width: float, height: float, layout: Literal['constrained'] | None = 'constrained') -> Figure:
   figure = Figure(figsize=(width, height), dpi=_DPI, layout=layout, facecolor='white')
   FigureCanvasAgg(figure)
   return figure

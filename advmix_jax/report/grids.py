@@ -10,6 +10,7 @@ interpolated. Files appear whole or not at all.
 import io
 import os
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 import PIL.Image
@@ -130,7 +131,9 @@ def _choose_scale(scale: int | None, width: int) -> int:
   return scale
 
 
-def _canvas(rows: int, columns: int, height: int, width: int, *, wide: bool):
+def _canvas(
+  rows: int, columns: int, height: int, width: int, *, wide: bool
+) -> tuple[np.ndarray, Callable[[int, int, np.ndarray], None]]:
   """A white canvas and a function that puts cell (r, c) on it; `wide` sets the first row and column apart."""
   extra = _WIDE_GAP - _GAP if wide else 0
   size = (rows * (height + _GAP) + _GAP + extra, columns * (width + _GAP) + _GAP + extra, 3)
