@@ -1,0 +1,1 @@
+"""Weights from other software, read without running anything stored in the files."""
