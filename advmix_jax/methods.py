@@ -137,7 +137,7 @@ def randmix(config: Config, axis_name: str | None = None) -> PerturbFn:
 def latent_attack_settings(config: Config, num_restarts: int, num_steps: int) -> attack.LatentAttack:
   """Algorithm 2 as the experiment's `attack.*` keys have it."""
   a = config.attack
-  rule = attack.ascent_rule(a.update, a.step_size)
+  rule = attack.ascent_rule(a['update'], a.step_size)  # `a.update` is a method of ConfigDict.
   return attack.LatentAttack(a.epsilon, num_restarts, num_steps, rule, a.typical_delta)
 
 

@@ -84,6 +84,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.at.step_size = 2.5 * 0.1 / 7  # open
 
   c.evaluate = ml_collections.ConfigDict()
+  c.evaluate.split = 'test'  # test | validation: settings are chosen on validation, never on test colours.
   c.evaluate.num_restarts = 10
   c.evaluate.num_steps = 20
   c.evaluate.num_examples = 0  # Test images attacked, drawn by data.split_seed; 0 = all.

@@ -1,0 +1,30 @@
+"""Signals that ask a run to stop: every loop polls, saves and ends; the same command goes on later."""
+
+import signal
+
+from advmix_jax.types import Interrupted
+
+_received: list[int] = []
+
+
+def install() -> None:
+  """From now on SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 are noted instead of ending the process."""
+  for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(number, _note)
+
+
+def _note(number, frame) -> None:
+  if number == signal.SIGINT and _received:  # A second Ctrl-C does not wait for the step to end.
+    raise KeyboardInterrupt
+  _received.append(number)
+
+
+def requested() -> bool:
+  """Whether a signal arrived."""
+  return bool(_received)
+
+
+def check() -> None:
+  """Raises `Interrupted` if a signal arrived; call where everything worth keeping is saved."""
+  if _received:
+    raise Interrupted(f'stopped by {signal.Signals(_received[0]).name}')

@@ -1,0 +1,189 @@
+"""Stage 2: encodes the images that are mixed: all training images, and the test images that are attacked.
+
+Latents are written in shards as they are made, so a rerun goes on after the last whole shard.
+"""
+
+import functools
+
+import jax
+import numpy as np
+import optax
+
+from advmix_jax import encoding, interruption, mixing, parallel
+from advmix_jax.encoding import EncodeSettings
+from advmix_jax.interop.weights import load_tree, save_tree
+from advmix_jax.models.image_encoder import ImageEncoder
+from advmix_jax.progress import track
+from advmix_jax.ranges import to_float
+from advmix_jax.stages.experiment import Experiment, require
+from advmix_jax.training.amortised import AmortisedState, amortised_step, create_amortised_state
+from advmix_jax.training.loop import Loop, run_loop
+from advmix_jax.types import Dataset, PyTree
+from advmix_jax.workdir import read_arrays, read_json, write_arrays, write_json
+
+WORST_LISTED = 20
+
+
+def encode_settings(config) -> EncodeSettings:
+  """Algorithm 1 as the `encode.*` keys have it."""
+  e = config.encode
+  return EncodeSettings(
+    e.num_steps, e.learning_rate, e.final_learning_rate, e.pixel_weight, e.feature_weight, e.mixing_weight
+  )
+
+
+def features(experiment: Experiment) -> tuple[encoding.FeaturesFn, PyTree]:
+  """The feature function that `encode.features` names, and its parameters."""
+  if experiment.config.encode.features == 'pixel':
+    return lambda params, images: {}, {}
+  model = experiment.discriminator_model
+  layers = tuple(experiment.config.encode.feature_layers)
+
+  def features_fn(params, images):
+    activations = model.apply({'params': params}, images, method='features')
+    return {name: activations[name] for name in layers or activations}
+
+  return features_fn, experiment.load_discriminator()
+
+
+def parts(experiment: Experiment) -> dict[str, Dataset]:
+  """What is encoded, by name."""
+  everything = {'train': experiment.splits.train}
+  attacked = experiment.evaluated
+  positions = experiment.attacked_positions
+  everything[experiment.config.evaluate.split] = Dataset(
+    attacked.images[positions], attacked.labels[positions], positions, None, attacked.num_classes
+  )
+  return everything
+
+
+def run(experiment: Experiment) -> None:
+  """Writes `encode/PART/shard-NNNNN.npz` and, when a part is whole, `encode/PART/manifest.json`."""
+  todo = {name: part for name, part in parts(experiment).items() if not experiment.latents_file(name).exists()}
+  if not todo:
+    return
+  features_fn, feature_params = features(experiment)
+  shared = {'decoder': experiment.load_generator(), 'features': feature_params}
+  if experiment.config.encode.init == 'encoder':
+    shared['start'] = train_start(experiment, features_fn, shared)
+  encode_fn = encoder(experiment, features_fn)
+  shared = parallel.replicate(shared)
+  for name, part in todo.items():
+    encode_part(experiment, name, part, lambda batch, keys=experiment.key(f'encode/{name}'): encode_fn(shared | {'key': keys}, batch))
+
+
+def start_model(experiment: Experiment) -> ImageEncoder:
+  decoder = experiment.decoder
+  return ImageEncoder(tuple(experiment.config.encode.init_fmaps), decoder.num_layers, decoder.w_size)
+
+
+def encoder(experiment: Experiment, features_fn: encoding.FeaturesFn):
+  """`(shared, batch {images, index}) -> Encoded`, over all devices."""
+  decoder, settings = experiment.decoder, encode_settings(experiment.config)
+  model = start_model(experiment)
+
+  def encode_batch(shared, batch):
+    images = to_float(batch['images'])
+    if 'start' in shared:
+      start = model.apply({'params': shared['start']}, images, decoder.w_avg(shared['decoder']))
+    else:
+      start = encoding.mean_start(decoder, shared['decoder'], images.shape[0])
+    keys = mixing.example_keys(shared['key'], batch['index'])
+    return encoding.encode(
+      decoder, features_fn, settings, shared['decoder'], shared['features'], keys, images, start
+    )
+
+  return parallel.pmap_map(encode_batch)
+
+
+def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared: PyTree) -> PyTree:
+  """Trains the amortised start, or reads it; its parameters."""
+  config = experiment.config
+  path = experiment.workdir.path / 'encode' / 'start' / 'encoder.safetensors'
+  state = create_amortised_state(
+    experiment.key('encode/start'),
+    start_model(experiment),
+    experiment.image_shape,
+    optax.adam(config.encode.init_learning_rate, b2=0.99),
+    experiment.decoder,
+    shared['decoder'],
+    features_fn,
+    shared['features'],
+  )
+  if path.exists():
+    return load_tree(path, state.params)
+  batch_size = config.generator.batch_size
+  settings = encode_settings(config)
+  positions = parallel.shard(np.arange(batch_size, dtype=np.int32))
+  step = parallel.pmap_step(functools.partial(amortised_step, settings=settings, axis_name=parallel.AXIS))
+
+  def saved(state: AmortisedState):
+    return {name: getattr(state, name) for name in ('step', 'key', 'params', 'opt_state')}
+
+  state = run_loop(
+    Loop(
+      name='encoder',
+      folder=path.parent / 'checkpoints',
+      num_steps=round(config.encode.init_kimg * 1000 / batch_size),
+      batch_size=batch_size,
+      step_fn=lambda i, state, batch: step(state, batch),
+      batch_fn=lambda i: positions,
+      saved=saved,
+      merge=lambda state, part: state.replace(**part),
+    ),
+    state,
+    experiment.workdir,
+  )
+  save_tree(path, state.params)
+  return jax.tree.map(np.asarray, state.params)
+
+
+def encode_part(experiment: Experiment, name: str, part: Dataset, encode_batch) -> None:
+  """Encodes one part shard by shard; shards already there are kept."""
+  config = experiment.config.encode
+  folder = experiment.latents_file(name).parent
+  starts = range(0, len(part), config.shard_size)
+  files = [folder / f'shard-{i:05}.npz' for i in range(len(starts))]
+  with track(f'encode {name}', len(part)) as update:
+    for file, start in zip(files, starts, strict=True):
+      interruption.check()
+      stop = min(start + config.shard_size, len(part))
+      if not file.exists():
+        results = []
+        for first in range(start, stop, config.batch_size):
+          positions = np.arange(first, min(first + config.batch_size, stop))
+          results.append(encode_padded(part, positions, config.batch_size, encode_batch))
+          update(int(positions[-1]) + 1, f'error {np.median(results[-1].error):.4f}')
+        w, error = (np.concatenate(x) for x in zip(*results, strict=True))
+        write_arrays(file, w=w, error=error, index=part.index[start:stop])
+      update(stop, '')
+  errors = np.concatenate([read_arrays(file)['error'] for file in files])
+  worst = np.argsort(-errors, kind='stable')[:WORST_LISTED]
+  variance = float(np.var(to_float(part.images)))
+  write_json(
+    experiment.latents_file(name),
+    {
+      'shards': [file.name for file in files],
+      'num_images': len(part),
+      'error': {'mean': float(errors.mean()), 'median': float(np.median(errors)), 'max': float(errors.max())},
+      'variance_of_images': variance,
+      'worst': [{'index': int(part.index[i]), 'label': int(part.labels[i]), 'error': float(errors[i])} for i in worst],
+    },
+  )
+  experiment.workdir.log(0, {f'encode/{name}/error/mean': float(errors.mean())})
+
+
+def encode_padded(part: Dataset, positions: np.ndarray, batch_size: int, encode_batch) -> encoding.Encoded:
+  """Encodes up to `batch_size` images with a program for exactly that many."""
+  padded = np.resize(positions, batch_size)
+  batch = {'images': part.images[padded], 'index': part.index[padded].astype(np.int32)}
+  result = parallel.unshard(encode_batch(parallel.shard(batch)))
+  return jax.tree.map(lambda x: x[: len(positions)], result)
+
+
+def load_latents(experiment: Experiment, name: str) -> encoding.Encoded:
+  """All latents of a part, in order."""
+  manifest = experiment.latents_file(name)
+  require(manifest, 'encode')
+  shards = [read_arrays(manifest.parent / file) for file in read_json(manifest)['shards']]
+  return encoding.Encoded(*(np.concatenate([s[key] for s in shards]) for key in ('w', 'error')))

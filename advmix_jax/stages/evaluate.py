@@ -1,0 +1,153 @@
+"""Stage 4: measures every classifier; writes `evaluate/METHOD.json`, `evaluate/METHOD.npz` and `results.json`."""
+
+import functools
+
+import numpy as np
+
+from advmix_jax import evaluation, interruption, parallel
+from advmix_jax.methods import latent_attack_settings
+from advmix_jax.progress import track
+from advmix_jax.ranges import to_uint8
+from advmix_jax.stages.encode import load_latents
+from advmix_jax.stages.experiment import Experiment
+from advmix_jax.types import PyTree
+from advmix_jax.workdir import config_hash, read_json, write_arrays, write_json
+
+
+def run(experiment: Experiment) -> None:
+  """Measures the methods not measured yet, then puts all of them into `results.json`."""
+  evaluate = Evaluator(experiment)
+  folder = experiment.workdir.path / 'evaluate'
+  methods = {}
+  for method in experiment.config.train.methods:
+    interruption.check()
+    file = folder / f'{method}.json'
+    if not file.exists():
+      measured, broken = evaluate(method)
+      write_arrays(folder / f'{method}.npz', **broken._asdict())
+      write_json(file, measured)
+      names = {'clean_accuracy': 'clean', 'perturbed_accuracy': 'perturbed'}
+      split = experiment.config.evaluate.split
+      experiment.workdir.log(0, {f'{split}/{method}/accuracy/{name}': measured[key] for key, name in names.items()})
+    methods[method] = read_json(file)
+  write_json(experiment.workdir.path / 'results.json', results(experiment, methods))
+
+
+def results(experiment: Experiment, methods: dict[str, dict]) -> dict:
+  """The contents of `results.json`; no times in it, so that equal runs give equal bytes."""
+  config = experiment.config
+  return {
+    'methods': methods,
+    'seed': config.seed,
+    'config_hash': config_hash(config),
+    'data': config.data.name,
+    'split': config.evaluate.split,
+    'num_train': len(experiment.splits.train),
+    'num_generator_images': len(experiment.splits.generator),
+    'attack': {
+      'mixing_level': config.attack.mixing_level,
+      'epsilon': config.attack.epsilon,
+      'step_size': config.attack.step_size,
+      'num_restarts': config.evaluate.num_restarts,
+      'num_steps': config.evaluate.num_steps,
+      'update': config.attack['update'],
+      'select': config.evaluate.select,
+      'start_from': config.evaluate.start_from,
+    },
+    'encoder_features': config.encode.features,
+    'reconstruction_error': {
+      part: read_json(experiment.latents_file(part))['error'] for part in ('train', config.evaluate.split)
+    },
+  }
+
+
+class Evaluator:
+  """Measures one classifier after another with the same compiled programs."""
+
+  def __init__(self, experiment: Experiment):
+    config = experiment.config
+    self._experiment = experiment
+    self._batch_size = config.evaluate.batch_size
+    attack_once = functools.partial(
+      evaluation.attack_once,
+      latent_attack_settings(config, config.evaluate.num_restarts, config.evaluate.num_steps),
+      config.evaluate.select,
+      experiment.classify,
+      experiment.decoder,
+    )
+    self._attack = parallel.pmap_map(attack_once)
+    self._predict = parallel.pmap_map(functools.partial(evaluation.predictions, experiment.classify))
+    self._decode = parallel.pmap_map(
+      lambda params, w: to_uint8(experiment.decoder.decode(params, w)),
+    )
+
+  def predict(self, classifier: PyTree, images: np.ndarray) -> np.ndarray:
+    """Predicted classes `[N]` of uint8 images."""
+
+    def predict_batch(images):
+      return parallel.unshard(self._predict(classifier, parallel.shard(images)))
+
+    return evaluation.predict_all(predict_batch, images, self._batch_size)
+
+  @functools.cached_property
+  def _attacked(self) -> tuple[np.ndarray, np.ndarray]:
+    """Latents of the attacked examples, and the images that the attack starts from (uint8)."""
+    experiment = self._experiment
+    w = load_latents(experiment, experiment.config.evaluate.split).w
+    if experiment.config.evaluate.start_from == 'original':
+      return w, experiment.evaluated.images[experiment.attacked_positions]
+    params = parallel.replicate(experiment.load_generator())
+    decoded = [
+      parallel.unshard(self._decode(params, parallel.shard(w[positions])))[:real]
+      for positions, real in evaluation.batches(np.arange(len(w)), self._batch_size)
+    ]
+    return w, np.concatenate(decoded)
+
+  def __call__(self, method: str) -> tuple[dict, evaluation.Broken]:
+    """Numbers for `results.json`, and the variants that broke the classifier."""
+    experiment, config = self._experiment, self._experiment.config
+    classifier = parallel.replicate(experiment.load_classifier(method))
+    test = experiment.evaluated
+    correct = self.predict(classifier, test.images) == test.labels
+    clean = evaluation.group_accuracy(correct, test.labels, test.num_classes)
+
+    w, start_images = self._attacked
+    labels = test.labels[experiment.attacked_positions]
+    shared = {
+      'classifier': classifier,
+      'decoder': parallel.replicate(experiment.load_generator()),
+      'key': parallel.replicate(experiment.key('evaluate')),  # Used nowhere in training.
+    }
+
+    def attack_batch(restart: int, batch: PyTree):
+      interruption.check()
+      given = shared | {'restart': np.int32(restart)}
+      return parallel.unshard(self._attack(given, parallel.shard(batch)))
+
+    wrong = self.predict(classifier, start_images) != labels
+    with track(f'evaluate {method}', config.evaluate.num_restarts) as update:
+      broken = evaluation.attack_all(
+        attack_batch,
+        start_images,
+        w,
+        labels,
+        wrong,
+        config.evaluate.num_restarts,
+        self._batch_size,
+        lambda restart, left: update(restart, f'{left} of {len(labels)} unbroken'),
+      )
+    held = ~broken.broken
+    perturbed = evaluation.group_accuracy(held, labels, test.num_classes)
+    return {
+      'clean_accuracy': float(correct.mean()),
+      'perturbed_accuracy': float(held.mean()),
+      'worst_class_accuracy': min(clean),
+      'worst_class': int(np.argmin(clean)),
+      'worst_class_perturbed_accuracy': min(perturbed),
+      'per_class_accuracy': clean,
+      'per_class_perturbed_accuracy': perturbed,
+      'num_examples': len(test),
+      'num_perturbed_examples': len(labels),
+      'num_train': len(experiment.splits.train),
+      'seed': config.seed,
+    }, broken

@@ -1,0 +1,127 @@
+"""What all stages of a run share, built once per process: data, networks, keys, paths."""
+
+import functools
+import zlib
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from advmix_jax import data
+from advmix_jax.interop.weights import load_tree
+from advmix_jax.models.classifier import make_classifier
+from advmix_jax.models.discriminator import Discriminator
+from advmix_jax.models.stylegan import StyleGAN, init_generator, stylegan_decoder
+from advmix_jax.training.classifier import create_train_state
+from advmix_jax.types import Array, BadInputError, Dataset, Decoder, PyTree, Splits, TrainState
+from advmix_jax.workdir import Workdir
+
+
+class Experiment:
+  """A configuration made concrete.
+
+  Attributes:
+    config: the resolved configuration.
+    workdir: the opened run folder.
+    splits: the data.
+    generator_model, discriminator_model, classifier_model: Flax modules.
+    decoder: the generator cut at the mixing level.
+  """
+
+  def __init__(self, workdir: Workdir):
+    config: ConfigDict = workdir.config
+    self.config = config
+    self.workdir = workdir
+    self.splits: Splits = data.load(config)
+    generator = config.generator
+    self.generator_model = StyleGAN(
+      fmaps=tuple(generator.fmaps),
+      latent_size=generator.latent_size,
+      w_size=generator.w_size,
+      mapping_layers=generator.mapping_layers,
+    )
+    self.discriminator_model = Discriminator(fmaps=tuple(generator.fmaps))
+    self.decoder: Decoder = stylegan_decoder(self.generator_model, config.attack.mixing_level)
+    self.classifier_model = make_classifier(
+      config.train.classifier, tuple(config.train.fmaps), self.splits.train.num_classes
+    )
+    self.classifier_tx = optax.adam(config.train.learning_rate)
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    return self.splits.train.images.shape[1:]
+
+  @property
+  def generator_file(self) -> Path:
+    return self.workdir.path / 'gan' / 'generator.safetensors'
+
+  @property
+  def discriminator_file(self) -> Path:
+    return self.workdir.path / 'gan' / 'discriminator.safetensors'
+
+  def classifier_file(self, method: str) -> Path:
+    return self.workdir.path / 'train' / method / 'classifier.safetensors'
+
+  def latents_file(self, part: str) -> Path:
+    return self.workdir.path / 'encode' / part / 'manifest.json'
+
+  def key(self, name: str) -> Array:
+    """The key of a stage or of something in it; other names give independent keys."""
+    return jax.random.fold_in(jax.random.key(self.config.seed), zlib.crc32(name.encode()))
+
+  def load_generator(self) -> PyTree:
+    """The trained generator's decoder parameters."""
+    require(self.generator_file, 'train_gan')
+    return load_tree(self.generator_file, init_generator(jax.random.key(0), self.generator_model))
+
+  def load_discriminator(self) -> PyTree:
+    """The trained discriminator's parameters."""
+    require(self.discriminator_file, 'train_gan')
+    images = jnp.zeros((4, *self.image_shape))
+    template = jax.eval_shape(self.discriminator_model.init, jax.random.key(0), images)['params']
+    return load_tree(self.discriminator_file, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template))
+
+  def new_classifier(self, *, with_generator: bool) -> TrainState:
+    """A fresh classifier. All methods start from the same parameters and see the same order of images."""
+    return create_train_state(
+      self.key('classifier'),
+      self.classifier_model,
+      self.image_shape,
+      self.classifier_tx,
+      decoder=self.decoder if with_generator else None,
+      generator=self.load_generator() if with_generator else None,
+      ema=self.config.train.ema_decay > 0,
+    )
+
+  @functools.cached_property
+  def classify(self):
+    """`(params, images [B, H, W, C] in [-1, 1]) -> logits [B, K]`; one function per process."""
+    return lambda params, images: self.classifier_model.apply({'params': params}, images)
+
+  def load_classifier(self, method: str) -> PyTree:
+    """The trained parameters that are evaluated."""
+    require(self.classifier_file(method), 'train')
+    return load_tree(self.classifier_file(method), self.new_classifier(with_generator=False).params)
+
+  @functools.cached_property
+  def evaluated(self) -> Dataset:
+    """The split that accuracy is measured on."""
+    return getattr(self.splits, self.config.evaluate.split)
+
+  @functools.cached_property
+  def attacked_positions(self) -> np.ndarray:
+    """Which examples of the evaluated split are attacked, ascending; drawn by `data.split_seed`."""
+    total, wanted = len(self.evaluated), self.config.evaluate.num_examples
+    if not wanted:
+      return np.arange(total)
+    rng = np.random.default_rng((self.config.data.split_seed, total))
+    return np.sort(rng.choice(total, wanted, replace=False))
+
+
+def require(path: Path, stage: str) -> None:
+  """Raises `BadInputError` if what another stage makes is not there yet."""
+  if not path.exists():
+    raise BadInputError(f'{path} is missing: run the stage {stage} first')

@@ -1,0 +1,71 @@
+"""Stage 3: trains one classifier with each method, on the same images, in the same order, for as long."""
+
+import functools
+
+import numpy as np
+
+from advmix_jax import data, parallel
+from advmix_jax.interop.weights import save_tree
+from advmix_jax.methods import METHODS, NEEDS_LATENTS
+from advmix_jax.ranges import to_float
+from advmix_jax.stages.encode import load_latents
+from advmix_jax.stages.experiment import Experiment
+from advmix_jax.training.classifier import train_step
+from advmix_jax.training.loop import Loop, run_loop
+from advmix_jax.types import Batch, TrainState
+
+
+def run(experiment: Experiment) -> None:
+  """Writes `train/METHOD/classifier.safetensors` for each of `train.methods`."""
+  for method in experiment.config.train.methods:
+    if not experiment.classifier_file(method).exists():
+      train_method(experiment, method)
+
+
+def train_method(experiment: Experiment, method: str) -> None:
+  """Trains with one method."""
+  config = experiment.config
+  mixes = method in NEEDS_LATENTS
+  train = experiment.splits.train
+  latents = load_latents(experiment, 'train').w if mixes else None
+  order = data.index_batches(len(train), config.train.batch_size, config.seed)
+  step_fn = parallel.pmap_step(
+    functools.partial(
+      train_step,
+      perturb_fn=METHODS[method](config, axis_name=parallel.AXIS),
+      ema_decay=config.train.ema_decay,
+      axis_name=parallel.AXIS,
+    )
+  )
+
+  def batch_fn(step: int) -> Batch:
+    positions = order[step]
+    batch = Batch(
+      images=to_float(train.images[positions]),
+      labels=train.labels[positions],
+      latents=None if latents is None else latents[positions],
+      index=train.index[positions].astype(np.int32),
+    )
+    return parallel.shard(batch)
+
+  state = run_loop(
+    Loop(
+      name=f'train/{method}',
+      folder=experiment.classifier_file(method).parent / 'checkpoints',
+      num_steps=round(config.train.num_epochs * len(train) / config.train.batch_size),
+      batch_size=config.train.batch_size,
+      step_fn=lambda step, state, batch: step_fn(state, batch),
+      batch_fn=batch_fn,
+      saved=changing_part,
+      merge=lambda state, part: state.replace(**part),
+    ),
+    experiment.new_classifier(with_generator=mixes),
+    experiment.workdir,
+  )
+  save_tree(experiment.classifier_file(method), state.params if state.ema_params is None else state.ema_params)
+
+
+def changing_part(state: TrainState) -> dict:
+  """What a checkpoint of the state must hold: all but the frozen generator."""
+  names = ('step', 'key', 'params', 'opt_state', 'ema_params')
+  return {name: getattr(state, name) for name in names if getattr(state, name) is not None}

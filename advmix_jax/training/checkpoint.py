@@ -1,0 +1,71 @@
+"""Checkpoints: the one place that knows orbax. Only what training changes is saved."""
+
+import logging
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+
+from advmix_jax.types import PyTree, RunError
+
+logger = logging.getLogger(__name__)
+
+
+def _is_key(x) -> bool:
+  return isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _plain(tree: PyTree) -> PyTree:
+  """Typed keys as the integers they hold."""
+  return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+
+
+def _typed(tree: PyTree, template: PyTree) -> PyTree:
+  return jax.tree.map(lambda x, t: jax.random.wrap_key_data(x) if _is_key(t) else x, tree, template)
+
+
+class Checkpointer:
+  """Checkpoints of one loop in one folder, newest last.
+
+  Args:
+    folder: absolute path.
+    keep: how many are kept.
+  """
+
+  def __init__(self, folder: Path, keep: int):
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+    self._manager = ocp.CheckpointManager(folder, options=options)
+    self._folder = folder
+
+  def save(self, step: int, state: PyTree) -> None:
+    """Saves once per step number, whole or not at all.
+
+    Raises:
+      RunError: if it could not be written, with the reason; older checkpoints remain.
+    """
+    if step in self._manager.all_steps():
+      return
+    try:
+      self._manager.save(step, args=ocp.args.StandardSave(_plain(state)))
+      self._manager.wait_until_finished()
+    except Exception as error:  # orbax passes on what tensorstore raises: OSError, ValueError, RuntimeError.
+      reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+      raise RunError(f'checkpoint {step} could not be written to {self._folder}: {reason}') from error
+
+  def restore(self, template: PyTree) -> PyTree | None:
+    """The newest checkpoint that can be read, as `template`; None if there is none.
+
+    A broken checkpoint is named, deleted, and the one before it is taken.
+    """
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(template))
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      try:
+        return _typed(self._manager.restore(step, args=ocp.args.StandardRestore(abstract)), template)
+      except Exception as error:  # A truncated file shows as one of many types.
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        logger.warning('checkpoint %s of %s is broken (%s); going back to the one before', step, self._folder, reason)
+        self._manager.delete(step)
+    return None
+
+  def close(self) -> None:
+    self._manager.close()

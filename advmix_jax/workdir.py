@@ -1,0 +1,179 @@
+"""The folder of a run: its configuration, versions, metrics, and files that are either whole or absent."""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tensorboardX
+from ml_collections import ConfigDict
+
+from advmix_jax.types import BadInputError, RunError
+
+# Keys that change neither results nor files, so a run may go on with other values of them.
+FREE_KEYS = ('stages', 'checkpoint', 'log_every_steps', 'compile_cache', 'data.dir')
+PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+  """Yields a temporary path that becomes `path` when the block ends well."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp{path.suffix}')
+  try:
+    yield temporary
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+  """Writes `value` whole or not at all."""
+  with atomic(path) as temporary:
+    temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + '\n')
+
+
+def read_json(path: Path) -> Any:
+  """Raises `RunError`, naming the file, if it is not JSON."""
+  try:
+    return json.loads(path.read_text())
+  except json.JSONDecodeError as error:
+    raise RunError(f'{path} is not valid JSON ({error}); delete it to have it made again') from error
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+  """Writes an .npz whole or not at all."""
+  with atomic(path) as temporary, temporary.open('wb') as file:
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+  """Reads an .npz without pickles."""
+  with np.load(path, allow_pickle=False) as data:
+    return dict(data)
+
+
+def flatten(config: dict, prefix: str = '') -> dict[str, Any]:
+  """Nested keys as `a.b`, in order."""
+  flat: dict[str, Any] = {}
+  for key, value in config.items():
+    flat |= flatten(value, f'{prefix}{key}.') if isinstance(value, dict) else {f'{prefix}{key}': value}
+  return flat
+
+
+def fixed_keys(config: dict) -> dict[str, Any]:
+  """The flat keys on which results depend."""
+  free = tuple(f'{key}.' for key in FREE_KEYS)
+  return {k: v for k, v in flatten(config).items() if not f'{k}.'.startswith(free)}
+
+
+def config_hash(config: ConfigDict) -> str:
+  """Short hash of the keys on which results depend."""
+  text = json.dumps(fixed_keys(json.loads(config.to_json())), sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def environment() -> dict[str, Any]:
+  """What the bits of a result depend on beside the configuration, and the versions of the packages."""
+  return {
+    'python': platform.python_version(),
+    'packages': {name: importlib.metadata.version(name) for name in PACKAGES},
+    'backend': jax.default_backend(),
+    'devices': jax.device_count(),
+    'threads': int(os.environ.get('NPROC') or len(os.sched_getaffinity(0))),
+  }
+
+
+class Workdir:
+  """An opened run folder.
+
+  Attributes:
+    path: the folder.
+    config: the resolved configuration.
+  """
+
+  def __init__(self, path: Path, config: ConfigDict):
+    self.path = path
+    self.config = config
+    self._metrics = (path / 'metrics.jsonl').open('a')
+    self._events = tensorboardX.SummaryWriter(str(path / 'events'))
+
+  def log(self, step: int, values: dict[str, float]) -> None:
+    """One line in `metrics.jsonl` and the same numbers as TensorBoard events. A later line replaces an
+    earlier one with the same name and step (a resumed run repeats some)."""
+    values = {name: float(value) for name, value in values.items()}
+    self._metrics.write(json.dumps({'step': step, **values}) + '\n')
+    self._metrics.flush()
+    for name, value in values.items():
+      self._events.add_scalar(name, value, step)
+
+  def close(self) -> None:
+    self._metrics.close()
+    self._events.close()
+
+
+def open_workdir(path: Path, config: ConfigDict) -> Workdir:
+  """Makes the folder, or checks that it was made with the same configuration.
+
+  Raises:
+    BadInputError: if the folder cannot be written, or belongs to another configuration; names the keys.
+  """
+  path = path.absolute()
+  wanted = json.loads(config.to_json())
+  file = path / 'config.json'
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    with atomic(path / '.writable') as probe:
+      probe.touch()
+    (path / '.writable').unlink()
+  except OSError as error:
+    raise BadInputError(f'--workdir={path} cannot be written: {error.strerror or error}') from error
+  if file.exists():
+    check_same_config(path, fixed_keys(read_json(file)), fixed_keys(wanted))
+    warn_of_other_environment(path)
+  else:
+    write_json(path / 'versions.json', environment())
+    write_json(file, wanted)
+  return Workdir(path, config)
+
+
+def check_same_config(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+  """Raises `BadInputError` with every key that differs."""
+  missing = '(absent)'
+  lines = [
+    f'{key} is {found.get(key, missing)!r} there, {wanted.get(key, missing)!r} here'
+    for key in sorted(found.keys() | wanted.keys())
+    if found.get(key, missing) != wanted.get(key, missing)
+  ]
+  if lines:
+    raise BadInputError(f'--workdir={path} was made with another configuration: ' + '; '.join(lines))
+
+
+def warn_of_other_environment(path: Path) -> None:
+  """Says when a resumed run cannot give the same bits as an unbroken one."""
+  file = path / 'versions.json'
+  before, now = (flatten(read_json(file)) if file.exists() else {}), flatten(environment())
+  changed = [f'{key} {before[key]} -> {now[key]}' for key in now if key in before and before[key] != now[key]]
+  if changed:
+    print(f'note: results may differ in the last bits from a run without a break: {", ".join(changed)}')
+
+
+def read_metrics(path: Path) -> dict[str, dict[int, float]]:
+  """`metrics.jsonl` as `{name: {step: value}}`; a line cut off by a kill is left out."""
+  series: dict[str, dict[int, float]] = {}
+  for line in path.read_text().splitlines() if path.exists() else ():
+    try:
+      record = json.loads(line)
+    except json.JSONDecodeError:
+      continue
+    step = record.pop('step')
+    for name, value in record.items():
+      series.setdefault(name, {})[step] = value
+  return series
