@@ -261,11 +261,6 @@ def test_hostile_file_runs_nothing(reference_dir):
   assert 'PWNED' not in sys.__dict__
 
 
-needs_mapping_fmaps = pytest.mark.xfail(
-  raises=TypeError, reason='StyleGAN has no mapping_fmaps yet; strict, so this mark goes when it has'
-)
-
-
 @pytest.fixture(scope='module')
 def reference(reference_dir):
   """The official networks at 32 pixels, and what the official code computed with them."""
@@ -286,7 +281,6 @@ def nhwc(images):
   return images.transpose(0, 2, 3, 1)
 
 
-@needs_mapping_fmaps
 def test_reference_parameters_have_the_modules_structure(reference):
   networks, _ = reference
   sizes, params = stylegan1_pickle.stylegan1_generator(networks.average)
@@ -296,7 +290,6 @@ def test_reference_parameters_have_the_modules_structure(reference):
   )
 
 
-@needs_mapping_fmaps
 def test_reference_images(reference):
   networks, vectors = reference
   sizes, params = stylegan1_pickle.stylegan1_generator(networks.average)
@@ -317,7 +310,6 @@ def test_reference_images(reference):
     np.testing.assert_allclose(found, nhwc(vectors[name]), atol=2e-4)
 
 
-@needs_mapping_fmaps
 def test_reference_training_generator(reference):
   networks, vectors = reference
   sizes, params = stylegan1_pickle.stylegan1_generator(networks.generator)

@@ -23,16 +23,24 @@ FUSED_RESOLUTION = 128
 
 
 class Mapping(nn.Module):
-  """`z [B, Z]` to one row of latents `[B, D]`."""
+  """`z [B, Z]` to one row of latents `[B, D]`.
+
+  Attributes:
+    w_size: D.
+    num_layers: dense layers.
+    fmaps: width of the hidden ones; None = D.
+  """
 
   w_size: int
   num_layers: int = 8
+  fmaps: int | None = None
 
   @nn.compact
   def __call__(self, z: Array) -> Array:
     x = pixel_norm(z)
     for i in range(self.num_layers):
-      x = leaky_relu(Dense(self.w_size, lr_multiplier=0.01, name=f'dense_{i}')(x))
+      width = self.w_size if i == self.num_layers - 1 else self.fmaps or self.w_size
+      x = leaky_relu(Dense(width, lr_multiplier=0.01, name=f'dense_{i}')(x))
     return x
 
 
@@ -100,6 +108,7 @@ class StyleGAN(nn.Module):
     latent_size: Z.
     w_size: D.
     mapping_layers: depth of the mapping network.
+    mapping_fmaps: width of its hidden layers; None = D.
     image_channels: C of the images.
   """
 
@@ -107,6 +116,7 @@ class StyleGAN(nn.Module):
   latent_size: int = 512
   w_size: int = 512
   mapping_layers: int = 8
+  mapping_fmaps: int | None = None
   image_channels: int = 3
 
   @property
@@ -118,7 +128,7 @@ class StyleGAN(nn.Module):
     return 2 ** (len(self.fmaps) + 1)
 
   def setup(self):
-    self.mapping = Mapping(self.w_size, self.mapping_layers)
+    self.mapping = Mapping(self.w_size, self.mapping_layers, self.mapping_fmaps)
     widths = [0] + [self.fmaps[(i - 1) // 2] for i in range(1, self.num_layers)]
     self.layers = [
       StyledLayer(
