@@ -44,6 +44,7 @@ class MethodRow:
     worst_class: clean accuracy of the class it reads worst, in [0, 1].
     worst_class_name: which class that is.
     per_class: clean accuracy by class name, in [0, 1].
+    per_class_perturbed: accuracy under the attack by class name, in [0, 1].
     num_clean: test images behind `clean`.
     num_perturbed: test images behind `perturbed`.
   """
@@ -56,6 +57,7 @@ class MethodRow:
   worst_class: float | None = None
   worst_class_name: str = ''
   per_class: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  per_class_perturbed: Mapping[str, float] = dataclasses.field(default_factory=dict)
   num_clean: int | None = None
   num_perturbed: int | None = None
 
@@ -91,6 +93,7 @@ class Report:
     rows: the method table; empty leaves it out.
     sections: the pictures in order.
     seed: seed of the run.
+    split: what the images that accuracy is measured on are called.
     attack: settings of the evaluation attack, name to value, shown under the table.
     settings: everything else about the run, name to value.
     versions: packages and machine, name to value.
@@ -102,6 +105,7 @@ class Report:
   rows: Sequence[MethodRow] = ()
   sections: Sequence[Section] = ()
   seed: int | None = None
+  split: str = 'test'
   attack: Mapping[str, object] = dataclasses.field(default_factory=dict)
   settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
   versions: Mapping[str, object] = dataclasses.field(default_factory=dict)
@@ -115,8 +119,9 @@ def method_rows(
 
   Args:
     results: name of a method to its numbers: `clean_accuracy`, `perturbed_accuracy`, `worst_class_accuracy`,
-      `worst_class`, `per_class_accuracy` (a list by class), `num_examples`, `num_perturbed_examples`; all may
-      be missing. Without `num_perturbed_examples` the attack is taken to have seen `num_examples`.
+      `worst_class`, `per_class_accuracy` and `per_class_perturbed_accuracy` (lists by class),
+      `num_examples`, `num_perturbed_examples`; all may be missing. Without
+      `num_perturbed_examples` the attack is taken to have seen `num_examples`.
     class_names: names of the classes; None writes numbers.
 
   Returns:
@@ -146,6 +151,9 @@ def _method_row(name: str, numbers: Mapping, class_names: Sequence[str] | None) 
     worst_class=numbers.get('worst_class_accuracy'),
     worst_class_name='' if worst is None else class_name(worst),
     per_class={class_name(k): share for k, share in enumerate(per_class)},
+    per_class_perturbed={
+      class_name(k): share for k, share in enumerate(numbers.get('per_class_perturbed_accuracy') or ())
+    },
     num_clean=num_clean,
     num_perturbed=numbers.get('num_perturbed_examples', num_clean),
   )
