@@ -73,11 +73,23 @@ def _input_gradient(g: Array, kernel: Array, padding: Padding) -> Array:
 def _kernel_gradient(x: Array, g: Array, padding: Padding) -> Array:
   """`[k, k, I, O]`: `x` correlated with `g`, the batch summed over.
 
-  The plain form is the fastest outside loops (1 to 3 times against shifted matrix products), and no loop of
+  Of two forms the one that is faster on CPU: for 3x3 kernels plain lax (up to twice as fast), for 2x2 kernels
+  one matrix product for each position (lax falls to a naive kernel there, 40 to 70 times slower). No loop of
   this project differentiates with respect to a kernel.
   """
-  numbers = ('CHWN', 'IHWO', 'HWNC')
-  return lax.conv_general_dilated(x, g, (1, 1), (padding, padding), dimension_numbers=numbers)
+  size = x.shape[1] + sum(padding) - g.shape[1] + 1
+  if size > 2:
+    numbers = ('CHWN', 'IHWO', 'HWNC')
+    return lax.conv_general_dilated(x, g, (1, 1), (padding, padding), dimension_numbers=numbers)
+  padded = jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
+  height, width = g.shape[1], g.shape[2]
+  columns = g.reshape(-1, g.shape[3])
+
+  def product(row: int, column: int) -> Array:
+    shifted = padded[:, row : row + height, column : column + width]
+    return lax.dot_general(shifted.reshape(-1, x.shape[3]), columns, (((0,), (0,)), ((), ())))
+
+  return jnp.stack([jnp.stack([product(row, column) for column in range(size)]) for row in range(size)])
 
 
 def _kernel_gradient_fwd(x, g, padding):
@@ -139,8 +151,12 @@ def downsample_conv(x: Array, kernel: Array) -> Array:
   return conv2d(blocks, wide, (0, 0))
 
 
+@jax.custom_vjp
 def blur(x: Array) -> Array:
-  """Depthwise 3x3 filter `outer([1, 2, 1]) / 16`, zero padding, as sums of shifted images."""
+  """Depthwise 3x3 filter `outer([1, 2, 1]) / 16`, zero padding, as sums of shifted images.
+
+  The filter is symmetric, so its gradient is itself.
+  """
 
   def along(x: Array, axis: int) -> Array:
     size = x.shape[axis]
@@ -149,6 +165,9 @@ def blur(x: Array) -> Array:
     return (part(0, size) + part(2, size + 2)) * 0.25 + part(1, size + 1) * 0.5
 
   return along(along(x, 1), 2)
+
+
+blur.defvjp(lambda x: (blur(x), None), lambda _, g: (blur(g),))
 
 
 def max_pool(x: Array) -> Array:
