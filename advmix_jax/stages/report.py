@@ -4,13 +4,13 @@ Everything is computed here from what the other stages left; a section whose inp
 which stage makes them, so an unfinished run has a page too.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from advmix_jax import attack, data, encoding, interruption, methods, mixing
 from advmix_jax.ranges import to_float, to_uint8
@@ -18,12 +18,13 @@ from advmix_jax.report import figures, grids
 from advmix_jax.report.page import MethodRow, Report, Section, method_rows, write_page
 from advmix_jax.stages import encode
 from advmix_jax.stages.experiment import Experiment, require
-from advmix_jax.types import Array, BadInputError, Batch, Dataset, PyTree, TrainState
+from advmix_jax.types import Array, BadInputError, Batch, PyTree, TrainState
 from advmix_jax.workdir import flatten, read_json, read_metrics
 
-NUM_DRAWS = 64  # Random augmentations from which a picture is picked.
+NUM_DRAWS = 256  # Random augmentations from which a picture is picked.
 NUM_PAIRS = 3  # Rows of Figure 2.
 NUM_ENCODED = 3  # Rows of Figure 5 from each split.
+MANY_STEPS = 50  # From here on Figure 5 shows a tenth of the steps too.
 NUM_VARIANTS = 4  # Mixed variants in Figure 5.
 
 
@@ -90,6 +91,39 @@ class Scene:
       decoder=None,
       num_classes=experiment.splits.train.num_classes,
     )
+
+  @functools.cached_property
+  def chosen(self) -> np.ndarray:
+    """Positions of the training images that pictures show."""
+    return one_per_class(self.experiment.splits.train.labels, self.experiment.config.report.num_examples)
+
+  @functools.cached_property
+  def examples(self) -> Batch:
+    """The training images that pictures show, one of each class first, without latents."""
+    train, chosen = self.experiment.splits.train, self.chosen
+    return Batch(
+      images=jnp.asarray(to_float(train.images[chosen])),
+      labels=jnp.asarray(train.labels[chosen]),
+      latents=None,
+      index=jnp.arange(len(chosen), dtype=jnp.int32),
+    )
+
+  @functools.cached_property
+  def draws(self) -> Callable[[str], tuple[np.ndarray, np.ndarray]]:
+    """By method: many draws from the examples `[N, B, H, W, C]` and everyone's share in each `[N, B, B]`."""
+    examples, config = self.examples, self.experiment.config
+    # As if every example were a class of its own: the targets then say who was mixed with whom.
+    batch = dataclasses.replace(examples, labels=examples.index)
+    state = self.state_of(None).replace(num_classes=len(examples.index))
+    keys = jax.random.split(self.experiment.key('report/draws'), NUM_DRAWS)
+
+    @functools.cache
+    def draw(name):
+      perturb = methods.METHODS[name](config)
+      images, shares = jax.jit(jax.vmap(lambda key: perturb(key, state, batch)))(keys)
+      return np.asarray(images), np.asarray(shares)
+
+    return draw
 
   @functools.cached_property
   def decode(self) -> Callable[[Array], np.ndarray]:
@@ -162,16 +196,6 @@ def one_per_class(labels: np.ndarray, count: int) -> np.ndarray:
   return np.lexsort((labels, ranks))[:count]
 
 
-def as_batch(dataset: Dataset, positions: np.ndarray, latents: np.ndarray | None = None) -> Batch:
-  """Some examples of a dataset as the methods take them."""
-  return Batch(
-    images=jnp.asarray(to_float(dataset.images[positions])),
-    labels=jnp.asarray(dataset.labels[positions]),
-    latents=None if latents is None else jnp.asarray(latents[positions]),
-    index=jnp.arange(len(positions), dtype=jnp.int32),
-  )
-
-
 # --- the sections -----------------------------------------------------------------------------------------
 
 
@@ -231,22 +255,20 @@ def style_mixing(scene: Scene) -> list[Section]:
 
 def attacked_images(scene: Scene) -> list[Section]:
   """Figure 9: mixup, AT and AdvMix variants of the same images, each chosen against the nominal net."""
-  experiment, config, state = scene.experiment, scene.experiment.config, scene.state
-  train = experiment.splits.train
-  chosen = one_per_class(train.labels, config.report.num_examples)
-  batch = as_batch(train, chosen, scene.train_latents)
+  experiment, config = scene.experiment, scene.experiment.config
+  batch = dataclasses.replace(scene.examples, latents=jnp.asarray(scene.train_latents[scene.chosen]))
   key = experiment.key('report/attacked_images')
   at = jax.jit(methods.METHODS['at'](config))
   found = {
-    'mixup': worst_mixup(config, state, batch, key),
-    f'AT\n(pixels ± {config.at.epsilon:.2g})': to_uint8(np.asarray(at(key, state, batch)[0])),
+    'mixup': worst_mixup(scene),
+    f'AT\n(pixels ± {config.at.epsilon:.2g})': to_uint8(np.asarray(at(key, scene.state, batch)[0])),
     'AdvMix': scene.worst_latents(batch, key),
   }
-  originals = train.images[chosen]
+  originals = to_uint8(np.asarray(batch.images))
   figure = figures.save_attack_panel(
     scene.folder / 'attacks.png',
     originals,
-    train.labels[chosen],
+    np.asarray(batch.labels),
     [figures.Variants(name, x, scene.probabilities(x).argmax(axis=1)) for name, x in found.items()],
     predicted=scene.probabilities(originals).argmax(axis=1),
   )
@@ -259,7 +281,7 @@ def attacked_images(scene: Scene) -> list[Section]:
     'and the largest change is drawn at full strength; its size in grey levels is written below.'
   )
   caption = (
-    f'Figure 9 of the paper, on training images. mixup: of {NUM_DRAWS} draws in which the original '
+    f'Figure 9 of the paper, on training images. mixup: of those of {NUM_DRAWS} draws in which the original '
     f'outweighs its partner, the one with the highest loss. AT: {config.at.num_steps} steps. AdvMix: '
     f'Algorithm 2 with {config.evaluate.num_restarts} restarts of {config.evaluate.num_steps} steps, '
     f'epsilon {config.attack.epsilon}.'
@@ -267,29 +289,22 @@ def attacked_images(scene: Scene) -> list[Section]:
   return [Section('Variants that mislead', text, figure, caption)]
 
 
-def worst_mixup(config: ConfigDict, state: TrainState, batch: Batch, key: Array) -> np.ndarray:
-  """Of `NUM_DRAWS` draws of Eq. 10 in which an image keeps more than half the weight, the highest loss.
+def worst_mixup(scene: Scene) -> np.ndarray:
+  """For each example, of the draws of Eq. 10 in which it has more than half the weight, the highest loss.
 
   Returns:
-    `[B, H, W, C]` uint8; the original where no draw qualifies. The key is consumed.
+    `[B, H, W, C]` uint8; the original where no draw qualifies.
   """
-  images, targets = draws(config, 'mixup')(jax.random.split(key, NUM_DRAWS), state, batch)
-
-  @jax.jit
-  def worst(images, targets):
-    logits = jax.vmap(lambda x: state.apply_fn(state.params, x))(images)
-    losses = jax.vmap(lambda x: attack.cross_entropy(x, batch.labels))(logits)
-    own = jnp.take_along_axis(targets, batch.labels[None, :, None], axis=2)[:, :, 0]
-    losses = jnp.where(own > 0.5, losses, -jnp.inf)
-    found = jnp.take_along_axis(images, jnp.argmax(losses, axis=0)[None, :, None, None, None], axis=0)[0]
-    return jnp.where(jnp.isfinite(losses.max(axis=0))[:, None, None, None], found, batch.images)
-
-  return to_uint8(np.asarray(worst(images, targets)))
-
-
-def draws(config: ConfigDict, name: str) -> Callable[[Array, TrainState, Batch], tuple[Array, Array]]:
-  """What a method makes of a batch with each of `[N]` keys: images `[N, B, H, W, C]`, targets `[N, B, K]`."""
-  return jax.jit(jax.vmap(methods.METHODS[name](config), in_axes=(0, None, None)))
+  drawn, shares = scene.draws('mixup')
+  images = to_uint8(drawn)
+  flat = scene.probabilities(images.reshape(-1, *images.shape[2:])).reshape(*images.shape[:2], -1)
+  of_label = np.take_along_axis(flat, np.asarray(scene.examples.labels)[None, :, None], axis=2)[:, :, 0]
+  own = np.diagonal(shares, axis1=1, axis2=2)
+  of_label = np.where(own > 0.5, of_label, np.inf)
+  worst = of_label.argmin(axis=0)
+  found = images[worst, np.arange(images.shape[1])]
+  usable = np.isfinite(of_label.min(axis=0))[:, None, None, None]
+  return np.where(usable, found, to_uint8(np.asarray(scene.examples.images)))
 
 
 def generated_images(scene: Scene) -> list[Section]:
@@ -370,7 +385,7 @@ def early_latents(scene: Scene, images: np.ndarray, keys: Array) -> dict[int, np
     keys: `[B]`, those the stage used; consumed.
 
   Returns:
-    The start, and the latents after a tenth and a half of the steps where these are others than the last.
+    The start, and the latents halfway; after a tenth too where there are many steps.
   """
   experiment, params = scene.experiment, scene.generator
   features_fn, feature_params = encode.features(experiment)
@@ -384,7 +399,9 @@ def early_latents(scene: Scene, images: np.ndarray, keys: Array) -> dict[int, np
     start = encoding.mean_start(experiment.decoder, params, len(images))
   settings = encode.encode_settings(experiment.config)
   latents = {0: np.asarray(start)}
-  for num_steps in {settings.num_steps // 10, settings.num_steps // 2} - {0, settings.num_steps}:
+  total = settings.num_steps
+  halts = {total // 2, total // 10} if total >= MANY_STEPS else {total // 2}  # Each is a program to compile.
+  for num_steps in sorted(halts - {0}):
     # The rate falls at three quarters: until there, a shorter run at one rate is the start of the long one.
     shorter = settings._replace(num_steps=num_steps, final_learning_rate=settings.learning_rate)
     function = functools.partial(encoding.encode, experiment.decoder, features_fn, shorter)
@@ -395,24 +412,14 @@ def early_latents(scene: Scene, images: np.ndarray, keys: Array) -> dict[int, np
 
 def pairs(scene: Scene) -> list[Section]:
   """Figure 2: mixup, Cutout and CutMix of pairs of training images."""
-  experiment = scene.experiment
-  train = experiment.splits.train
-  chosen = one_per_class(train.labels, 2 * NUM_PAIRS)
-  state = scene.state_of(None)
-  key = experiment.key('report/pairs')
-  columns: dict[str, list[np.ndarray]] = {}
-  for name in ('mixup', 'cutout', 'cutmix'):
-    draw = draws(experiment.config, name)
-    columns[name] = []
-    for pair in range(NUM_PAIRS):
-      batch = as_batch(train, chosen[[pair, pair + NUM_PAIRS]])
-      keys = jax.random.split(jax.random.fold_in(key, pair), NUM_DRAWS)
-      columns[name].append(telling_draw(batch, *draw(keys, state, batch)))
+  originals = to_uint8(np.asarray(scene.examples.images))
+  count = min(NUM_PAIRS, len(originals) // 2)
+  columns = {
+    name: np.stack([telling_draw(scene, name, i, i + count) for i in range(count)])
+    for name in ('mixup', 'cutout', 'cutmix')
+  }
   figure = figures.save_mixed_pairs(
-    scene.folder / 'augmentations.png',
-    train.images[chosen[:NUM_PAIRS]],
-    train.images[chosen[NUM_PAIRS:]],
-    *(np.stack(images) for images in columns.values()),
+    scene.folder / 'augmentations.png', originals[:count], originals[count : 2 * count], **columns
   )
   text = (
     'Three common augmentations that know nothing of latents. mixup blends two images and their labels, '
@@ -426,21 +433,16 @@ def pairs(scene: Scene) -> list[Section]:
   return [Section('mixup, Cutout and CutMix', text, figure, caption)]
 
 
-def telling_draw(batch: Batch, images: Array, targets: Array) -> np.ndarray:
-  """Of many draws from a pair of images, what became of the first where both have the most even share.
-
-  Args:
-    batch: of two images.
-    images: `[N, 2, H, W, C]`.
-    targets: `[N, 2, K]`.
+def telling_draw(scene: Scene, name: str, first: int, second: int) -> np.ndarray:
+  """Of the draws of a method, what became of example `first` where `second` has the most even share.
 
   Returns:
-    `[H, W, C]` uint8. Where targets are not mixed, the draw that changes most pixels.
+    `[H, W, C]` uint8. Where images are not mixed, the draw that changes most pixels.
   """
-  changed_images, shares = np.asarray(images[:, 0]), np.asarray(targets[:, 0])
-  evenness = -np.abs(shares[:, int(batch.labels[1])] - 0.5)
-  changed = (changed_images != np.asarray(batch.images[0])).mean(axis=(1, 2, 3))
-  return to_uint8(changed_images[np.lexsort((changed, evenness))[-1]])
+  drawn, shares = scene.draws(name)
+  evenness = -np.abs(shares[:, first, second] - 0.5)
+  changed = (drawn[:, first] != np.asarray(scene.examples.images)[None, first]).mean(axis=(1, 2, 3))
+  return to_uint8(drawn[np.lexsort((changed, evenness))[-1], first])
 
 
 def colours(scene: Scene) -> list[Section]:
