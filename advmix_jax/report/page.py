@@ -205,8 +205,9 @@ def _interval(share: float | None, count: int | None) -> str:
 
 
 def _best(rows: Sequence[MethodRow], column: str) -> float | None:
-  values = [getattr(row, column) for row in rows]
-  return max((value for value in values if value is not None), default=None)
+  """The highest number of a column; None where no row stands out."""
+  values = [value for row in rows if (value := getattr(row, column)) is not None]
+  return max(values) if len(set(values)) > 1 else None
 
 
 def _read_png(path: str | os.PathLike) -> bytes:
