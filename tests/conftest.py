@@ -3,6 +3,7 @@
 import os
 import pathlib
 import socket
+from collections.abc import Iterator
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
@@ -38,6 +39,14 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
       lookup(host, *args, **kwargs) if host in ('127.0.0.1', '::1', 'localhost', None) else no_lookup()
     ),
   )
+
+
+@pytest.fixture(scope='module')
+def quick_compile() -> Iterator[None]:
+  """For modules whose time goes into compiling: XLA's optimisations are left out, the mathematics is the same."""
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield
+  jax.config.update('jax_disable_most_optimizations', False)
 
 
 def _folder(variable: str) -> pathlib.Path:

@@ -1,6 +1,7 @@
 """Parameter trees as safetensors files: plain arrays, nothing that can run."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,19 +11,20 @@ from advmix_jax.types import BadInputError, PyTree
 from advmix_jax.workdir import atomic
 
 
-def _named(tree: PyTree) -> dict[str, np.ndarray]:
+def _named(tree: PyTree) -> dict[str, Any]:
   leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {jax.tree_util.keystr(path, simple=True, separator='/'): np.asarray(leaf) for path, leaf in leaves}
+  return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in leaves}
 
 
 def save_tree(path: Path, tree: PyTree) -> None:
   """Writes the arrays of a tree under their paths, whole or not at all."""
   with atomic(path) as temporary:
-    safetensors.numpy.save_file(_named(tree), temporary)
+    arrays = {name: np.ascontiguousarray(leaf) for name, leaf in _named(tree).items()}
+    safetensors.numpy.save_file(arrays, temporary)
 
 
 def load_tree(path: Path, template: PyTree) -> PyTree:
-  """Reads a tree shaped like `template`.
+  """Reads a tree shaped like `template`, whose leaves are arrays or shapes.
 
   Raises:
     BadInputError: if the file is not readable, or an array is missing, unknown or of another shape.

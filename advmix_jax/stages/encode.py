@@ -15,7 +15,7 @@ from advmix_jax.interop.weights import load_tree, save_tree
 from advmix_jax.models.image_encoder import ImageEncoder
 from advmix_jax.progress import track
 from advmix_jax.ranges import to_float
-from advmix_jax.stages.experiment import Experiment, require
+from advmix_jax.stages.experiment import Experiment, require, shapes
 from advmix_jax.training.amortised import AmortisedState, amortised_step, create_amortised_state
 from advmix_jax.training.loop import Loop, run_loop
 from advmix_jax.types import Dataset, PyTree
@@ -100,18 +100,20 @@ def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared
   """Trains the amortised start, or reads it; its parameters."""
   config = experiment.config
   path = experiment.workdir.path / 'encode' / 'start' / 'encoder.safetensors'
-  state = create_amortised_state(
-    experiment.key('encode/start'),
-    start_model(experiment),
-    experiment.image_shape,
-    optax.adam(config.encode.init_learning_rate, b2=0.99),
-    experiment.decoder,
-    shared['decoder'],
-    features_fn,
-    shared['features'],
-  )
+  def create(key):
+    return create_amortised_state(
+      key,
+      start_model(experiment),
+      experiment.image_shape,
+      optax.adam(config.encode.init_learning_rate, b2=0.99),
+      experiment.decoder,
+      features_fn,
+    )
+
   if path.exists():
-    return load_tree(path, state.params)
+    return load_tree(path, shapes(create).params)
+  state = jax.jit(create)(experiment.key('encode/start'))
+  state = state.replace(decoder_params=shared['decoder'], feature_params=shared['features'])
   batch_size = config.generator.batch_size
   settings = encode_settings(config)
   positions = parallel.shard(np.arange(batch_size, dtype=np.int32))

@@ -2,6 +2,7 @@
 
 import functools
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -49,6 +50,7 @@ class Experiment:
       config.train.classifier, tuple(config.train.fmaps), self.splits.train.num_classes
     )
     self.classifier_tx = optax.adam(config.train.learning_rate)
+    self._init_classifier = jax.jit(self._create_classifier)  # Compiled once for all methods.
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
@@ -75,25 +77,24 @@ class Experiment:
   def load_generator(self) -> PyTree:
     """The trained generator's decoder parameters."""
     require(self.generator_file, 'train_gan')
-    return load_tree(self.generator_file, init_generator(jax.random.key(0), self.generator_model))
+    return load_tree(self.generator_file, shapes(init_generator, self.generator_model))
 
   def load_discriminator(self) -> PyTree:
     """The trained discriminator's parameters."""
     require(self.discriminator_file, 'train_gan')
     images = jnp.zeros((4, *self.image_shape))
-    template = jax.eval_shape(self.discriminator_model.init, jax.random.key(0), images)['params']
-    return load_tree(self.discriminator_file, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template))
+    return load_tree(self.discriminator_file, shapes(self.discriminator_model.init, images)['params'])
 
   def new_classifier(self, *, with_generator: bool) -> TrainState:
     """A fresh classifier. All methods start from the same parameters and see the same order of images."""
+    state = self._init_classifier(self.key('classifier'))
+    if with_generator:
+      state = state.replace(decoder=self.decoder, generator=self.load_generator())
+    return state
+
+  def _create_classifier(self, key: Array) -> TrainState:
     return create_train_state(
-      self.key('classifier'),
-      self.classifier_model,
-      self.image_shape,
-      self.classifier_tx,
-      decoder=self.decoder if with_generator else None,
-      generator=self.load_generator() if with_generator else None,
-      ema=self.config.train.ema_decay > 0,
+      key, self.classifier_model, self.image_shape, self.classifier_tx, ema=self.config.train.ema_decay > 0
     )
 
   @functools.cached_property
@@ -104,7 +105,7 @@ class Experiment:
   def load_classifier(self, method: str) -> PyTree:
     """The trained parameters that are evaluated."""
     require(self.classifier_file(method), 'train')
-    return load_tree(self.classifier_file(method), self.new_classifier(with_generator=False).params)
+    return load_tree(self.classifier_file(method), shapes(self._create_classifier).params)
 
   @functools.cached_property
   def evaluated(self) -> Dataset:
@@ -119,6 +120,11 @@ class Experiment:
       return np.arange(total)
     rng = np.random.default_rng((self.config.data.split_seed, total))
     return np.sort(rng.choice(total, wanted, replace=False))
+
+
+def shapes(init_fn: Callable[..., PyTree], *args) -> PyTree:
+  """Shapes and dtypes of `init_fn(key, *args)`, as a template for reading it; nothing is computed."""
+  return jax.eval_shape(lambda key: init_fn(key, *args), jax.random.key(0))
 
 
 def require(path: Path, stage: str) -> None:

@@ -1,14 +1,19 @@
 """The stages of a run in order. Each reads what those before it left in the workdir."""
 
+import functools
 from collections.abc import Callable
 
+import jax
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from advmix_jax import interruption
+from advmix_jax import data, interruption, toy
+from advmix_jax.methods import METHODS
 from advmix_jax.stages import encode, evaluate, report, train, train_gan
-from advmix_jax.stages.experiment import Experiment
-from advmix_jax.workdir import read_json
+from advmix_jax.stages.experiment import Experiment, shapes
+from advmix_jax.types import BadInputError, PyTree
+from advmix_jax.workdir import environment, read_json
 
 STAGES: dict[str, Callable[[Experiment], None]] = {
   'train_gan': train_gan.run,
@@ -16,6 +21,7 @@ STAGES: dict[str, Callable[[Experiment], None]] = {
   'train': train.run,
   'evaluate': evaluate.run,
   'report': report.run,
+  'toy': lambda experiment: toy.run_toy(experiment.config, experiment.workdir.path),
 }
 
 
@@ -27,12 +33,51 @@ def run(experiment: Experiment, stages: tuple[str, ...]) -> None:
     STAGES[name](experiment)
 
 
+def check_stages(names: tuple[str, ...]) -> None:
+  """Raises `BadInputError` for a stage that does not exist."""
+  unknown = [name for name in names if name not in STAGES]
+  if unknown:
+    raise BadInputError(f'config.stages: found {", ".join(unknown)}, expected some of {", ".join(STAGES)}')
+
+
+def describe(experiment: Experiment) -> None:
+  """Prints what would be run: data, networks, devices; stores what was drawn for the data."""
+  splits, decoder = experiment.splits, experiment.decoder
+  record = experiment.workdir.path / 'data.npz'
+  if not record.exists():
+    data.save_record(experiment.workdir.path, splits, experiment.config)
+  networks = shapes(functools.partial(train_gan.create, experiment))
+  classifier = jax.eval_shape(lambda: experiment.new_classifier(with_generator=False).params)
+  sizes = {'generator': networks.generator, 'discriminator': networks.discriminator, 'classifier': classifier}
+  versions = environment()
+  print(
+    f'{experiment.config.data.name}: {len(splits.train)} training, {len(splits.validation)} validation, '
+    f'{len(splits.test)} test images, {len(splits.generator)} for the generator, {experiment.image_shape}'
+  )
+  print(', '.join(f'{name} {count_parameters(params):,} parameters' for name, params in sizes.items()))
+  print(
+    f'mixing level {decoder.mixing_level} of {decoder.num_layers} layers; methods '
+    f'{", ".join(experiment.config.train.methods)}; seed {experiment.config.seed}'
+  )
+  print(
+    f'jax {versions["packages"]["jax"]}, {versions["devices"]} {versions["backend"]} device(s), '
+    f'{versions["threads"]} threads; workdir {experiment.workdir.path}',
+    flush=True,
+  )
+
+
+def count_parameters(params: PyTree) -> int:
+  """Numbers in a tree of arrays or shapes."""
+  return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(params))
+
+
 def print_results(experiment: Experiment) -> None:
   """The table of methods and the path of the report, if they are there."""
   path = experiment.workdir.path
   if (path / 'results.json').exists():
     results = read_json(path / 'results.json')
-    Console(width=100).print(results_table(results))
+    if results['methods']:
+      Console(width=100).print(results_table(results))
   if (path / 'report' / 'index.html').exists():
     print(f'report: {path / "report" / "index.html"}')
 
@@ -42,7 +87,8 @@ def results_table(results: dict) -> Table:
   table = Table(title=f'accuracy on the {results["split"]} images, seed {results["seed"]}')
   for name in ('method', 'clean', 'worst class', 'under perturbation', 'images (clean, perturbed)'):
     table.add_column(name, justify='left' if name == 'method' else 'right')
-  for method, r in results['methods'].items():
+  for method in sorted(results['methods'], key=list(METHODS).index):
+    r = results['methods'][method]
     table.add_row(
       method,
       f'{r["clean_accuracy"]:.1%}',

@@ -13,7 +13,7 @@ from advmix_jax.report.grids import save_grid, save_style_mixing
 from advmix_jax.stages.experiment import Experiment
 from advmix_jax.training.gan import GanSettings, GanState, create_gan_state, gan_step
 from advmix_jax.training.loop import Loop, run_loop
-from advmix_jax.types import PyTree
+from advmix_jax.types import Array, PyTree
 
 GRID_SIDE = 8
 
@@ -64,16 +64,17 @@ def run(experiment: Experiment) -> None:
       merge=lambda state, part: state.replace(**part),
       hook=hook,
     ),
-    create_gan_state(
-      experiment.key('gan'),
-      experiment.generator_model,
-      experiment.discriminator_model,
-      optax.adam(config.learning_rate, b1=0.0, b2=0.99, eps=1e-8),
-    ),
+    jax.jit(functools.partial(create, experiment))(experiment.key('gan')),
     experiment.workdir,
   )
   save_tree(experiment.discriminator_file, state.discriminator)
   save_tree(experiment.generator_file, state.decoder_params())
+
+
+def create(experiment: Experiment, key: Array) -> GanState:
+  """A fresh state."""
+  tx = optax.adam(experiment.config.generator.learning_rate, b1=0.0, b2=0.99, eps=1e-8)
+  return create_gan_state(key, experiment.generator_model, experiment.discriminator_model, tx)
 
 
 def changing_part(state: GanState) -> dict[str, PyTree]:

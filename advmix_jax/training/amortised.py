@@ -44,9 +44,9 @@ def create_amortised_state(
   image_shape: tuple[int, int, int],
   tx: optax.GradientTransformation,
   decoder: Decoder,
-  decoder_params: PyTree,
   features_fn: FeaturesFn,
-  feature_params: PyTree,
+  decoder_params: PyTree = None,
+  feature_params: PyTree = None,
 ) -> AmortisedState:
   """A fresh state for the Flax encoder `model`. The key is consumed."""
   init_key, train_key = jax.random.split(key)

@@ -14,8 +14,8 @@ def create_train_state(
   image_shape: tuple[int, int, int],
   tx: optax.GradientTransformation,
   *,
-  decoder: Decoder | None,
-  generator: PyTree,
+  decoder: Decoder | None = None,
+  generator: PyTree = None,
   ema: bool = False,
 ) -> TrainState:
   """A fresh state. The key is consumed.

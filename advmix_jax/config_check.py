@@ -1,0 +1,123 @@
+"""Checks a configuration before any work: every message names the key, what was found, what was expected."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from advmix_jax import data, parallel, toy
+from advmix_jax.methods import METHODS
+from advmix_jax.types import BadInputError
+from advmix_jax.workdir import flatten
+
+Rule = tuple[Callable[[Any], bool], str]
+
+
+def _number(value: Any) -> bool:
+  return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _one_of(*names: str) -> Rule:
+  return (lambda v: v in names, ' | '.join(names))
+
+
+AT_LEAST_0: Rule = (lambda v: _number(v) and v >= 0, 'a number of at least 0')
+ABOVE_0: Rule = (lambda v: _number(v) and v > 0, 'a number above 0')
+COUNT: Rule = (lambda v: isinstance(v, int) and v >= 0, 'a whole number of at least 0')
+COUNT_FROM_1: Rule = (lambda v: isinstance(v, int) and v >= 1, 'a whole number of at least 1')
+SHARE: Rule = (lambda v: _number(v) and 0 <= v <= 1, 'a number in [0, 1]')
+WIDTHS: Rule = (lambda v: len(v) > 0 and all(isinstance(x, int) and x > 0 for x in v), 'whole numbers above 0')
+
+RULES: dict[str, Rule] = {
+  'generator.fmaps': WIDTHS,
+  'generator.latent_size': COUNT_FROM_1,
+  'generator.w_size': COUNT_FROM_1,
+  'generator.mapping_layers': COUNT_FROM_1,
+  'generator.total_kimg': ABOVE_0,
+  'generator.batch_size': (lambda v: isinstance(v, int) and v > 0 and v % 4 == 0, 'a multiple of 4, above 0'),
+  'generator.learning_rate': ABOVE_0,
+  'generator.r1_gamma': AT_LEAST_0,
+  'generator.r1_interval': COUNT_FROM_1,
+  'generator.style_mixing_prob': SHARE,
+  'generator.style_mixing_cut': _one_of('sample', 'batch'),
+  'generator.ema_kimg': ABOVE_0,
+  'generator.sample_kimg': ABOVE_0,
+  'encode.init': _one_of('encoder', 'mean'),
+  'encode.init_kimg': ABOVE_0,
+  'encode.init_fmaps': WIDTHS,
+  'encode.init_learning_rate': ABOVE_0,
+  'encode.num_steps': COUNT,
+  'encode.learning_rate': ABOVE_0,
+  'encode.final_learning_rate': ABOVE_0,
+  'encode.features': _one_of('discriminator', 'pixel'),
+  'encode.pixel_weight': AT_LEAST_0,
+  'encode.feature_weight': AT_LEAST_0,
+  'encode.mixing_weight': AT_LEAST_0,
+  'encode.batch_size': COUNT_FROM_1,
+  'encode.shard_size': COUNT_FROM_1,
+  'attack.epsilon': AT_LEAST_0,
+  'attack.step_size': AT_LEAST_0,
+  'attack.num_restarts': COUNT_FROM_1,
+  'attack.num_steps': COUNT,
+  'attack.update': _one_of('sign', 'gradient'),
+  'attack.select': _one_of('highest_loss', 'first_error'),
+  'attack.start_from': _one_of('reconstruction', 'original'),
+  'attack.typical_delta': AT_LEAST_0,
+  'train.classifier': _one_of('cnn', 'linear'),
+  'train.fmaps': (lambda v: len(v) == 4 and WIDTHS[0](v), 'four whole numbers above 0'),
+  'train.batch_size': COUNT_FROM_1,
+  'train.num_epochs': ABOVE_0,
+  'train.learning_rate': ABOVE_0,
+  'train.ema_decay': (lambda v: _number(v) and 0 <= v < 1, 'a number in [0, 1)'),
+  'mixup.alpha': ABOVE_0,
+  'cutout.size': AT_LEAST_0,
+  'cutmix.alpha': ABOVE_0,
+  'at.epsilon': AT_LEAST_0,
+  'at.num_steps': COUNT,
+  'at.step_size': AT_LEAST_0,
+  'evaluate.split': _one_of('test', 'validation'),
+  'evaluate.num_restarts': COUNT,
+  'evaluate.num_steps': COUNT,
+  'evaluate.num_examples': COUNT,
+  'evaluate.batch_size': COUNT_FROM_1,
+  'evaluate.start_from': _one_of('original', 'reconstruction'),
+  'evaluate.select': _one_of('first_error', 'highest_loss'),
+  'report.num_examples': COUNT_FROM_1,
+  'checkpoint.seconds': ABOVE_0,
+  'checkpoint.keep': COUNT_FROM_1,
+  'log_every_steps': COUNT_FROM_1,
+}
+
+
+def check_config(config: ConfigDict) -> None:
+  """Raises `BadInputError` for the first key that no run could work with; reads no data."""
+  values = flatten(config.to_dict())
+  for key, (accepts, expected) in RULES.items():
+    if not accepts(values[key]):
+      raise BadInputError(f'config.{key} is {values[key]!r}, expected {expected}')
+  data.check_config(config)
+  if 'toy' in config:
+    toy.check_config(config.toy)
+  check_sizes(config)
+  for key in ('generator.batch_size', 'encode.batch_size', 'train.batch_size', 'evaluate.batch_size'):
+    parallel.check_divisible(values[key], f'config.{key}')
+  unknown = [name for name in config.train.methods if name not in METHODS]
+  if unknown or not config.train.methods:
+    found = ', '.join(unknown) or 'empty'
+    raise BadInputError(f'config.train.methods: found {found}, expected some of {", ".join(METHODS)}')
+
+
+def check_sizes(config: ConfigDict) -> None:
+  """The generator must make images of the data's size, and the mixing level must cut it."""
+  fmaps, resolution = config.generator.fmaps, config.data.resolution
+  made = 2 ** (len(fmaps) + 1)
+  if made != resolution:
+    raise BadInputError(
+      f'config.generator.fmaps has {len(fmaps)} entries, for images of {made} pixels; '
+      f'config.data.resolution is {resolution}, expected one entry for each of 4, 8, ... {resolution} pixels'
+    )
+  layers = 2 * len(fmaps)
+  level = config.attack.mixing_level
+  if not (isinstance(level, int) and 1 <= level < layers):
+    raise BadInputError(f'config.attack.mixing_level is {level!r}, expected 1 to {layers - 1}')

@@ -1,0 +1,9 @@
+"""Writes the report with its pictures.
+
+  python -m launch.report --config=configs/digits.py --workdir=runs/digits [--config.key=value ...] [--dry_run]
+"""
+
+from launch import common
+
+if __name__ == '__main__':
+  common.main(stages=('report',))

@@ -1,0 +1,9 @@
+"""Trains a classifier with each method.
+
+  python -m launch.train --config=configs/digits.py --workdir=runs/digits [--config.key=value ...] [--dry_run]
+"""
+
+from launch import common
+
+if __name__ == '__main__':
+  common.main(stages=('train',))

@@ -1,0 +1,129 @@
+"""Convolutions: what plain lax computes, with gradients that stay on the fast CPU kernel inside loops."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from advmix_jax.models import conv
+from tests.tiny import normal
+
+
+def plain(x, kernel, padding=None):
+  size = kernel.shape[0]
+  padding = (size // 2, size // 2) if padding is None else padding
+  numbers = ('NHWC', 'HWIO', 'NHWC')
+  return lax.conv_general_dilated(x, kernel, (1, 1), (padding, padding), dimension_numbers=numbers)
+
+
+def plain_upsample(x, kernel):
+  return plain(x.repeat(2, axis=1).repeat(2, axis=2), kernel)
+
+
+def plain_downsample(x, kernel):
+  y = plain(x, kernel)
+  batch, height, width, channels = y.shape
+  return y.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+
+
+CASES = {
+  'k1': (conv.conv2d, plain, (2, 5, 3, 3), (1, 1, 3, 4)),
+  'k2, padded on both sides': (
+    lambda x, k: conv.conv2d(x, k, (1, 1)),
+    lambda x, k: plain(x, k, (1, 1)),
+    (2, 4, 5, 3),
+    (2, 2, 3, 4),
+  ),
+  'k2, not padded': (
+    lambda x, k: conv.conv2d(x, k, (0, 0)),
+    lambda x, k: plain(x, k, (0, 0)),
+    (2, 4, 5, 3),
+    (2, 2, 3, 4),
+  ),
+  'k2, padded on one side': (
+    lambda x, k: conv.conv2d(x, k, (1, 0)),
+    lambda x, k: plain(x, k, (1, 0)),
+    (1, 3, 5, 2),
+    (2, 2, 2, 3),
+  ),
+  'k3': (conv.conv2d, plain, (2, 6, 6, 3), (3, 3, 3, 4)),
+  'k3, odd size': (conv.conv2d, plain, (2, 7, 5, 3), (3, 3, 3, 2)),
+  'k3 on one pixel': (conv.conv2d, plain, (2, 1, 1, 3), (3, 3, 3, 2)),
+  'upsample': (conv.upsample_conv, plain_upsample, (2, 4, 3, 3), (3, 3, 3, 4)),
+  'downsample': (conv.downsample_conv, plain_downsample, (2, 6, 4, 3), (3, 3, 3, 4)),
+}
+
+
+@pytest.mark.parametrize('case', CASES.values(), ids=CASES)
+def test_value_and_gradients_are_those_of_plain_lax(case):
+  ours, theirs, x_shape, kernel_shape = case
+  x, kernel = normal(0, *x_shape), normal(1, *kernel_shape)
+
+  def measures(fn):
+    """The value, both gradients, and the gradient of R1's penalty with respect to the kernel and to x."""
+    loss = lambda x, kernel: jnp.sum(jnp.sin(fn(x, kernel)))
+    penalty = lambda x, kernel: jnp.sum(jnp.square(jax.grad(loss)(x, kernel)))
+    return jax.jit(
+      lambda x, k: (fn(x, k), jax.grad(loss, (0, 1))(x, k), jax.grad(penalty, (0, 1))(x, k))
+    )(x, kernel)
+
+  for a, b in zip(jax.tree.leaves(measures(ours)), jax.tree.leaves(measures(theirs)), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * float(np.abs(b).max()))
+
+
+def test_the_kernel_gradient_can_be_differentiated_again():
+  x, kernel = normal(0, 2, 4, 4, 3), normal(1, 3, 3, 3, 2)
+
+  def penalty(fn, x):
+    return jnp.sum(jnp.square(jax.grad(lambda k: jnp.sum(jnp.sin(fn(x, k))))(kernel)))
+
+  ours, theirs = (jax.jit(jax.grad(lambda x, fn=fn: penalty(fn, x)))(x) for fn in (conv.conv2d, plain))
+  np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('fn', [conv.conv2d, conv.upsample_conv, conv.downsample_conv])
+def test_vmap_is_a_loop(fn):
+  x, kernel = normal(0, 3, 2, 4, 4, 2), normal(1, 3, 3, 2, 3)
+  both = lambda x: jax.value_and_grad(lambda x: jnp.sum(jnp.sin(fn(x, kernel))))(x)
+  values, gradients = jax.jit(jax.vmap(both))(x)
+  alone = jax.jit(both)
+  for i in range(3):
+    value, gradient = alone(x[i])
+    np.testing.assert_allclose(values[i], value, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(gradients[i], gradient, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(jax.default_backend() != 'cpu', reason='the layer is plain lax on accelerators')
+@pytest.mark.parametrize('fn', [conv.conv2d, conv.upsample_conv, conv.downsample_conv])
+def test_gradients_in_a_loop_keep_the_form_that_has_a_fast_kernel(fn):
+  """Where the trap is, the compiled loop holds a convolution with labels like `b01f_01oi->b01f`."""
+
+  def climb(x, kernel):
+    gradient = jax.grad(lambda x: jnp.sum(jnp.sin(fn(x, kernel))))
+    return lax.fori_loop(0, 3, lambda i, x: x + gradient(x), x)
+
+  x, kernel = normal(0, 2, 8, 8, 16), normal(1, 3, 3, 16, 16)
+  text = jax.jit(climb).lower(x, kernel).compile().as_text()
+  forms = re.findall(r'dim_labels=(\S+?)[,\s]', text)
+  assert forms, 'no convolution found in the compiled program'
+  assert set(forms) == {'b01f_01io->b01f'}
+
+
+def test_max_pool_is_the_maximum_of_each_block():
+  x = np.random.default_rng(0).standard_normal((2, 4, 6, 3)).astype(np.float32)
+  blocks = x.reshape(2, 2, 2, 3, 2, 3)
+  np.testing.assert_array_equal(conv.max_pool(jnp.asarray(x)), blocks.max((2, 4)))
+  gradient = jax.grad(lambda x: jnp.sum(conv.max_pool(x)))(jnp.asarray(x))
+  is_largest = blocks == blocks.max((2, 4), keepdims=True)
+  np.testing.assert_array_equal(gradient, is_largest.reshape(x.shape))
+
+
+def test_blur_is_the_binomial_filter_with_zero_padding():
+  x = np.random.default_rng(0).standard_normal((2, 5, 4, 3)).astype(np.float32)
+  padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  weights = np.outer([1, 2, 1], [1, 2, 1]) / 16
+  expected = sum(weights[a, b] * padded[:, a : a + 5, b : b + 4] for a in range(3) for b in range(3))
+  np.testing.assert_allclose(conv.blur(jnp.asarray(x)), expected, rtol=1e-5, atol=1e-6)

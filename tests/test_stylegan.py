@@ -1,0 +1,193 @@
+"""StyleGAN 1 by its description; the official numbers are in test_stylegan1_pickle."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advmix_jax import mixing
+from advmix_jax.models import conv
+from advmix_jax.models.discriminator import Discriminator, minibatch_stddev
+from advmix_jax.models.stylegan import StyledLayer, StyleGAN, init_generator, stylegan_decoder, truncate
+from tests import tiny
+from tests.tiny import normal
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
+FMAPS = (5, 4, 3)  # 16 pixels, six layers.
+
+
+def count(shapes) -> int:
+  return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(shapes))
+
+
+def test_coarse_then_fine_is_the_whole_network_at_every_level():
+  model = tiny.generator(FMAPS)
+  params = tiny.generator_params(model)
+  w = normal(0, 2, 6, 7)
+
+  @jax.jit
+  def images(w):
+    whole = model.apply({'params': params['params']}, w, params['noise'], method='synthesis')
+    return whole, [stylegan_decoder(model, level).decode(params, w) for level in range(1, 6)]
+
+  whole, cut = images(w)
+  assert whole.shape == (2, 16, 16, 3) and np.std(whole) > 0.1
+  for image in cut:
+    np.testing.assert_allclose(image, whole, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('level', [1, 3, 5])
+def test_layers_below_the_level_do_not_see_w_perp(level):
+  """The activations that lead to the trunk are the same bits for any `w_perp`; the image is another."""
+  model = tiny.generator(FMAPS)
+  params = tiny.generator_params(model)
+  w = normal(0, 2, 6, 7)
+
+  @jax.jit
+  def activations(w):
+    image, state = model.apply(
+      {'params': params['params']},
+      w,
+      params['noise'],
+      method='synthesis',
+      capture_intermediates=lambda module, name: name == 'features',
+    )
+    return image, [state['intermediates'][f'layers_{i}']['features'][0] for i in range(6)]
+
+  image, before = activations(w)
+  other_image, after = activations(mixing.mix(w, normal(1, 2, 6, 7), level))
+  for i in range(6):
+    same = np.array_equal(before[i], after[i])
+    assert same == (i <= level), f'layer {i}'  # Layer m's own features come before its style.
+  assert np.abs(image - other_image).max() > 1e-3
+
+
+@pytest.mark.parametrize('level', [0, 6, -1])
+def test_levels_outside_the_network_are_refused(level):
+  with pytest.raises(ValueError, match=f'mixing level {level} is outside 1..5 of a generator with 6 layers'):
+    stylegan_decoder(tiny.generator(FMAPS), level)
+
+
+@pytest.mark.parametrize(
+  'fmaps, generator_total, discriminator_total',
+  [((512,) * 4, 22_841_356, 20_726_785), ((512,) * 4 + (256,), 25_137_935, 22_498_049)],
+  ids=['32 px', '64 px'],
+)
+def test_default_networks_have_the_official_number_of_parameters(fmaps, generator_total, discriminator_total):
+  """The official totals count ToRGB and FromRGB of every resolution, which only growing needs."""
+  model = StyleGAN(fmaps=fmaps)
+  generator = jax.eval_shape(lambda: init_generator(jax.random.key(0), model))
+  assert count(generator['params']) == generator_total - sum(3 * c + 3 for c in fmaps[:-1])
+  assert count(generator['params']['mapping']) == 2_101_248
+  size = model.resolution
+  scores = lambda: Discriminator(fmaps=fmaps).init(jax.random.key(0), jnp.zeros((4, size, size, 3)))
+  assert count(jax.eval_shape(scores)) == discriminator_total - sum(3 * c + c for c in fmaps[:-1])
+
+
+def test_initial_parameters_are_as_described():
+  """Weights N(0, 1 / lr multiplier), so mapping weights have standard deviation 100; ones and zeros elsewhere."""
+  model = StyleGAN(fmaps=(16, 8), latent_size=64, w_size=64, mapping_layers=2)
+  variables = init_generator(jax.random.key(0), model)
+  params = variables['params']
+  assert np.std(params['mapping']['dense_1']['weight']) == pytest.approx(100, rel=0.1)
+  assert np.std(params['layers_2']['weight']) == pytest.approx(1, rel=0.1)
+  np.testing.assert_array_equal(params['layers_0']['const'], 1)
+  for name in ('noise_weight', 'bias'):
+    np.testing.assert_array_equal(params['layers_3'][name], 0)
+  assert [n.shape for n in variables['noise']] == [(1, s, s, 1) for s in (4, 4, 8, 8)]
+
+
+def test_mapping_ignores_the_length_of_z():
+  decoder, params = tiny.decoder()
+  map_z = jax.jit(decoder.map_z)
+  z = normal(0, 3, 5)
+  w = map_z(params, z)
+  assert w.shape == (3, 4, 7)
+  np.testing.assert_allclose(map_z(params, 7 * z), w, rtol=1e-4, atol=1e-5)
+  np.testing.assert_array_equal(w[:, 0], w[:, 3])
+  assert np.abs(map_z(params, -z) - w).max() > 1e-2
+
+
+def test_truncation_moves_the_first_rows_towards_the_mean():
+  w, w_avg = normal(0, 2, 4, 3), normal(1, 3)
+  expected = np.array(w)
+  expected[:, :2] = np.asarray(w_avg) + (expected[:, :2] - np.asarray(w_avg)) * 0.7
+  np.testing.assert_allclose(truncate(w, w_avg, 0.7, 2), expected, rtol=1e-5)
+  np.testing.assert_allclose(truncate(w, w_avg, 0.0, 9), np.broadcast_to(w_avg, w.shape), rtol=1e-5)
+  for psi, cutoff in ((1.0, 2), (0.7, None), (0.7, 0), (0.7, -1)):
+    np.testing.assert_array_equal(truncate(w, w_avg, psi, cutoff), w)
+
+
+def test_from_128_pixels_on_the_kernel_of_an_upsampling_layer_is_flipped():
+  x, noise = normal(0, 2, 4, 4, 3), normal(1, 1, 8, 8, 1)
+  layers = {r: StyledLayer(in_channels=3, channels=2, w_size=4, resolution=r, upsample=True) for r in (64, 128)}
+  shapes = jax.eval_shape(lambda: layers[64].init(jax.random.key(0), x, noise, method='features'))['params']
+  params = tiny.random_params(shapes, 0)
+  flipped = params | {'weight': params['weight'][::-1, ::-1]}
+  features = {r: jax.jit(lambda p, r=r: layers[r].apply({'params': p}, x, noise, method='features')) for r in layers}
+  np.testing.assert_allclose(features[128](params), features[64](flipped), rtol=1e-5, atol=1e-5)
+  assert np.abs(features[128](params) - features[64](params)).max() > 0.1
+
+
+def test_the_flipped_upsampling_convolution_is_the_fused_transposed_one():
+  """`out[2i + a - 1, 2j + b - 1] += x[i, j] K4[a, b]`, `K4` the sum of the kernel's four shifts."""
+  rng = np.random.default_rng(0)
+  x, kernel = rng.standard_normal((3, 3, 2)), rng.standard_normal((3, 3, 2, 2))
+  padded = np.pad(kernel, ((1, 1), (1, 1), (0, 0), (0, 0)))
+  k4 = padded[1:, 1:] + padded[:-1, 1:] + padded[1:, :-1] + padded[:-1, :-1]
+  out = np.zeros((8, 8, 2))
+  for i in range(3):
+    for j in range(3):
+      out[2 * i : 2 * i + 4, 2 * j : 2 * j + 4] += np.einsum('c,abco->abo', x[i, j], k4)
+  found = conv.upsample_conv(jnp.asarray(x[None], jnp.float32), jnp.asarray(kernel[::-1, ::-1], jnp.float32))
+  np.testing.assert_allclose(found[0], out[1:7, 1:7], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('batch, size', [(8, 4), (4, 4), (2, 2)])
+def test_minibatch_stddev_takes_strided_groups(batch, size):
+  """Of M groups, example n is in group n mod M. A batch smaller than the group is one group."""
+  x = np.random.default_rng(0).standard_normal((batch, 3, 3, 2)).astype(np.float32)
+  found = np.asarray(minibatch_stddev(jnp.asarray(x), 4))
+  assert found.shape == (batch, 3, 3, 3)
+  np.testing.assert_array_equal(found[..., :2], x)
+  num_groups = batch // size
+  for n in range(batch):
+    members = x[n % num_groups :: num_groups]
+    expected = np.sqrt(members.var(axis=0) + 1e-8).mean()
+    np.testing.assert_allclose(found[n, ..., 2], expected, rtol=1e-5)
+
+
+def test_a_batch_that_the_groups_do_not_divide_is_refused():
+  with pytest.raises(ValueError, match='a batch of 6 is not a multiple of the group size 4'):
+    minibatch_stddev(jnp.zeros((6, 2, 2, 1)), 4)
+
+
+def test_features_of_the_discriminator_do_not_mix_examples_but_its_score_does():
+  model = Discriminator(fmaps=(4, 3))
+  images = normal(0, 4, 8, 8, 3)
+  params = tiny.random_params(jax.eval_shape(lambda: model.init(jax.random.key(0), images)), 0)
+  run = jax.jit(lambda x: (model.apply(params, x, method='features'), model.apply(params, x)))
+  features, scores = run(images)
+  assert {name: x.shape for name, x in features.items()} == {'block_8': (4, 8, 8, 3), 'block_4': (4, 4, 4, 4)}
+  changed, changed_scores = run(images.at[1].set(0.0))
+  for name in features:
+    np.testing.assert_array_equal(np.delete(features[name], 1, axis=0), np.delete(changed[name], 1, axis=0))
+    assert not np.array_equal(features[name][1], changed[name][1])
+  assert not np.allclose(scores[0], changed_scores[0])  # By the minibatch standard deviation.
+
+
+def test_gradients_agree_with_finite_differences():
+  """In `w_perp`, through the fine part: what the attack follows. In double precision, as differences cancel."""
+  with jax.enable_x64(True):
+    decoder, params = tiny.decoder(2)
+    params = jax.tree.map(lambda x: x.astype(jnp.float64), params)
+    w, direction, weights = (
+      normal(seed, *shape).astype(jnp.float64) for seed, shape in enumerate([(1, 4, 7), (1, 2, 7), (1, 8, 8, 3)])
+    )
+    trunk = decoder.coarse(params, w[:, :2])
+    value_and_grad = jax.jit(jax.value_and_grad(lambda w: jnp.mean(decoder.fine(params, trunk, w) * weights)))
+    gradient, h = value_and_grad(w[:, 2:])[1], 1e-5
+    up, down = (value_and_grad(w[:, 2:] + step * direction)[0] for step in (h, -h))
+    slope = float(jnp.sum(gradient * direction))
+  assert abs(slope) > 1e-3
+  assert slope == pytest.approx(float((up - down) / (2 * h)), rel=1e-4)
