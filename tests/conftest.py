@@ -43,7 +43,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope='module')
 def quick_compile() -> Iterator[None]:
-  """For modules whose time goes into compiling: XLA's optimisations are left out, the mathematics is the same."""
+  """For modules whose time goes into compiling: XLA's optimisations are left out."""
   jax.config.update('jax_disable_most_optimizations', True)
   yield
   jax.config.update('jax_disable_most_optimizations', False)

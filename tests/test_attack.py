@@ -51,8 +51,15 @@ def search_fn(parts, settings, select):
     nominal = jnp.clip(decoder.decode(params, w), -1, 1) if original is None else original
     start_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 0)
     random = jnp.clip(mixing.random_mix(start_keys, decoder, params, w), -1, 1)
-    score = lambda images: objective_fn(images)[1]
-    seen = {'nominal': (nominal, score(nominal)), 'random': (random, score(random)), 'again': score(result.best)}
+
+    def score(images):
+      return objective_fn(images)[1]
+
+    seen = {
+      'nominal': (nominal, score(nominal)),
+      'random': (random, score(random)),
+      'again': score(result.best),
+    }
     return result, seen
 
   return run
@@ -77,7 +84,7 @@ def test_the_kept_score_is_that_of_the_kept_image_and_never_below_the_starts(par
 
 
 def test_more_restarts_never_lower_the_score():
-  """Restart r is drawn from `fold_in(key, r)`, so the restarts of a short search are those of a longer one."""
+  """Restart r is drawn from `fold_in(key, r)`, so a longer search begins with the restarts of a short one."""
   scores = [searched(LatentAttack(0.03, n, 2, SIGN), KEYS, SMALL_W)[0].score for n in (0, 1, 4)]
   assert (scores[1] >= scores[0]).all() and (scores[2] >= scores[1]).all()
   assert (scores[2] > scores[0]).any()
@@ -87,8 +94,13 @@ def test_without_a_box_to_move_in_the_attack_is_the_plain_mix():
   decoder, params, classify = toy()
   settings = LatentAttack(0.0, 1, 3, SIGN)
   trunk = decoder.coarse(params, SMALL_W[:, :1])
-  objective_fn = lambda images: attack.objective(classify(images), LABELS, 'highest_loss')
-  found = jax.jit(lambda keys: attack.latent_search(settings, keys, decoder, params, trunk, objective_fn))(KEYS)
+
+  def objective_fn(images):
+    return attack.objective(classify(images), LABELS, 'highest_loss')
+
+  found = jax.jit(lambda keys: attack.latent_search(settings, keys, decoder, params, trunk, objective_fn))(
+    KEYS
+  )
   np.testing.assert_allclose(found.best, mixing.draw_w_perp(KEYS, decoder, params), rtol=1e-6)
 
   result, seen = searched(settings, KEYS, SMALL_W)
@@ -111,7 +123,7 @@ def test_no_steps_is_the_worst_of_some_random_mixes():
 
 
 def test_a_linear_loss_is_climbed_to_the_corner_of_the_box():
-  """Closed form: the best of a restart is `map(z)_perp + epsilon sign(gradient)`, the best restart the highest."""
+  """Closed form: a restart ends at `map(z)_perp + epsilon sign(gradient)`; the highest one is kept."""
   decoder = tiny.linear_decoder(mixing_level=1)
   slope = normal(1, 3, 4, 1)
   w, epsilon, restarts = 0.1 * normal(2, 2, 3, 4), 0.03, 3
@@ -138,9 +150,14 @@ def test_a_linear_classifier_is_attacked_in_pixels_as_the_closed_form_says():
   """Two classes: the gradient's sign is everywhere that of the difference of their weights."""
   images, weights = 0.5 * uniform(0, 3, 4, 4, 3), normal(1, 48, 2)
   labels = jnp.array([0, 1, 0])
-  objective_fn = lambda x: attack.objective(x.reshape(3, -1) @ weights, labels, 'highest_loss')
+
+  def objective_fn(x):
+    return attack.objective(x.reshape(3, -1) @ weights, labels, 'highest_loss')
+
   epsilon, steps = 0.1, 8
-  found = jax.jit(lambda k: attack.pixel_attack(k, images, objective_fn, epsilon, steps, 2 * epsilon / steps))(KEYS)
+  found = jax.jit(
+    lambda k: attack.pixel_attack(k, images, objective_fn, epsilon, steps, 2 * epsilon / steps)
+  )(KEYS)
   uphill = jnp.sign(weights[:, 1] - weights[:, 0]).reshape(1, 4, 4, 3) * (1 - 2 * labels[:, None, None, None])
   np.testing.assert_allclose(found.best, images + 2 * epsilon * uphill, atol=1e-5)
 
@@ -149,7 +166,10 @@ def test_a_linear_classifier_is_attacked_in_pixels_as_the_closed_form_says():
 def test_the_pixel_attack_stays_in_its_ball_and_in_the_range(steps):
   images = uniform(0, 3, 4, 4, 3).at[0].set(1.0)
   classify, params = tiny.classifier((4, 4, 3))
-  objective_fn = lambda x: attack.objective(classify(params, x), LABELS, 'highest_loss')
+
+  def objective_fn(x):
+    return attack.objective(classify(params, x), LABELS, 'highest_loss')
+
   found = jax.jit(lambda k: attack.pixel_attack(k, images, objective_fn, 0.1, steps, 0.05))(KEYS)
   distance = np.abs(found.best - images)
   assert 0.1 < distance.max() <= 0.2 + 1e-6  # epsilon is on the [0, 1] scale.
@@ -158,7 +178,10 @@ def test_the_pixel_attack_stays_in_its_ball_and_in_the_range(steps):
 
 def test_the_update_is_the_sign_or_the_gradient():
   start, slope = jnp.zeros((1, 3)), jnp.array([[2.0, -0.5, 0.0]])
-  objective_fn = lambda x: (jnp.sum(x * slope, axis=1),) * 2
+
+  def objective_fn(x):
+    return (jnp.sum(x * slope, axis=1),) * 2
+
   for update, expected in (('sign', 0.1 * jnp.sign(slope)), ('gradient', 0.1 * slope)):
     found = attack.projected_ascent(objective_fn, start, anywhere, 1, ascent_rule(update, 0.1))
     np.testing.assert_allclose(found.best, expected, rtol=1e-6)
@@ -167,7 +190,10 @@ def test_the_update_is_the_sign_or_the_gradient():
 def test_any_optax_rule_and_any_pytree_will_do():
   """With momentum: the second step of a constant gradient is 1.5 times the first."""
   start = {'a': jnp.zeros((2, 3)), 'b': jnp.zeros((2, 1, 2))}
-  total = lambda x: jnp.sum(x['a'], axis=1) + 2 * jnp.sum(x['b'], axis=(1, 2))
+
+  def total(x):
+    return jnp.sum(x['a'], axis=1) + 2 * jnp.sum(x['b'], axis=(1, 2))
+
   found = attack.projected_ascent(lambda x: (total(x),) * 2, start, anywhere, 2, optax.trace(decay=0.5))
   np.testing.assert_allclose(found.best['a'], 2.5)
   np.testing.assert_allclose(found.best['b'], 5.0)
@@ -256,7 +282,9 @@ def test_vmap_is_a_loop_over_examples():
   settings = LatentAttack(0.03, 2, 3, SIGN)
 
   def alone(key, w, label):
-    objective_fn = lambda x: attack.objective(classify(x), label[None], 'first_error')
+    def objective_fn(x):
+      return attack.objective(classify(x), label[None], 'first_error')
+
     found = attack.latent_attack(settings, key[None], decoder, params, w[None], objective_fn)
     return found.best[0], found.score[0]
 

@@ -64,11 +64,16 @@ def test_value_and_gradients_are_those_of_plain_lax(case):
 
   def measures(fn):
     """The value, both gradients, and the gradient of R1's penalty with respect to the kernel and to x."""
-    loss = lambda x, kernel: jnp.sum(jnp.sin(fn(x, kernel)))
-    penalty = lambda x, kernel: jnp.sum(jnp.square(jax.grad(loss)(x, kernel)))
-    return jax.jit(
-      lambda x, k: (fn(x, k), jax.grad(loss, (0, 1))(x, k), jax.grad(penalty, (0, 1))(x, k))
-    )(x, kernel)
+
+    def loss(x, kernel):
+      return jnp.sum(jnp.sin(fn(x, kernel)))
+
+    def penalty(x, kernel):
+      return jnp.sum(jnp.square(jax.grad(loss)(x, kernel)))
+
+    return jax.jit(lambda x, k: (fn(x, k), jax.grad(loss, (0, 1))(x, k), jax.grad(penalty, (0, 1))(x, k)))(
+      x, kernel
+    )
 
   for a, b in zip(jax.tree.leaves(measures(ours)), jax.tree.leaves(measures(theirs)), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * float(np.abs(b).max()))
@@ -87,7 +92,10 @@ def test_the_kernel_gradient_can_be_differentiated_again():
 @pytest.mark.parametrize('fn', [conv.conv2d, conv.upsample_conv, conv.downsample_conv])
 def test_vmap_is_a_loop(fn):
   x, kernel = normal(0, 3, 2, 4, 4, 2), normal(1, 3, 3, 2, 3)
-  both = lambda x: jax.value_and_grad(lambda x: jnp.sum(jnp.sin(fn(x, kernel))))(x)
+
+  def both(x):
+    return jax.value_and_grad(lambda x: jnp.sum(jnp.sin(fn(x, kernel))))(x)
+
   values, gradients = jax.jit(jax.vmap(both))(x)
   alone = jax.jit(both)
   for i in range(3):

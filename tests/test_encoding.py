@@ -84,7 +84,10 @@ def test_the_first_three_quarters_of_the_steps_take_the_first_rate():
   start, images, _ = generated()
   keys = tiny.keys(0, 4)
   moved = [
-    np.abs(encode_fn(PIXELS._replace(num_steps=n, final_learning_rate=0.0), no_features)(keys, images, start).w - start)
+    np.abs(
+      encode_fn(PIXELS._replace(num_steps=n, final_learning_rate=0.0), no_features)(keys, images, start).w
+      - start
+    )
     for n in (1, 2)
   ]
   np.testing.assert_allclose(moved[0], 0.0, atol=1e-7)  # Three quarters of one step are none.

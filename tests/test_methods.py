@@ -146,7 +146,10 @@ def test_cutmix_gives_each_image_its_share_of_the_area():
 def test_adversarial_training_stays_in_its_ball_and_raises_the_loss():
   images = perturbed('at')[0]
   assert 0.1 < np.abs(images - batch().images).max() <= 2 * config().at.epsilon + 1e-6
-  loss = lambda x: attack.cross_entropy(state().apply_fn(state().params, x), batch().labels)
+
+  def loss(x):
+    return attack.cross_entropy(state().apply_fn(state().params, x), batch().labels)
+
   assert (loss(images) > loss(batch().images)).all()
 
 
@@ -168,7 +171,10 @@ def test_advmix_is_harder_than_the_reconstruction_and_than_the_mix_it_starts_fro
   def losses(images):
     mixed = mixing.random_mix(keys, decoder, generator, batch().latents)
     reconstructed = decoder.decode(generator, batch().latents)
-    loss = lambda x: attack.cross_entropy(state().apply_fn(state().params, jnp.clip(x, -1, 1)), batch().labels)
+
+    def loss(x):
+      return attack.cross_entropy(state().apply_fn(state().params, jnp.clip(x, -1, 1)), batch().labels)
+
     return loss(images), loss(mixed), loss(reconstructed)
 
   found, mixed, reconstructed = losses(perturbed('advmix')[0])

@@ -44,7 +44,9 @@ def test_points_inside_are_untouched():
 def test_the_distance_to_the_centre_is_at_most_epsilon():
   found = projection.linf_ball(POINT, CENTRE, 0.1)
   distances = jax.tree.map(lambda a, c: float(jnp.abs(a - c).max()), found, CENTRE)
-  assert max(jax.tree.leaves(distances)) == pytest.approx(0.1, abs=1e-6)  # Reached, as some points are outside.
+  assert max(jax.tree.leaves(distances)) == pytest.approx(
+    0.1, abs=1e-6
+  )  # Reached, as some points are outside.
 
 
 def test_it_agrees_with_numpy_and_optax():
@@ -65,7 +67,9 @@ def test_the_typical_shell_keeps_the_direction_and_clips_the_norm():
   z = direction * jnp.array([[1.0], [4.0], [9.0]])
   found = projection.typical_shell(z, 0.5)
   np.testing.assert_allclose(np.linalg.norm(found, axis=1), [4 - 0.5 * 2, 4.0, 4 + 0.5 * 2], rtol=1e-5)
-  np.testing.assert_allclose(found / jnp.linalg.norm(found, axis=1, keepdims=True), direction, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(
+    found / jnp.linalg.norm(found, axis=1, keepdims=True), direction, rtol=1e-4, atol=1e-5
+  )
 
 
 def test_a_wide_shell_has_no_inner_bound():

@@ -80,12 +80,15 @@ def test_default_networks_have_the_official_number_of_parameters(fmaps, generato
   assert count(generator['params']) == generator_total - sum(3 * c + 3 for c in fmaps[:-1])
   assert count(generator['params']['mapping']) == 2_101_248
   size = model.resolution
-  scores = lambda: Discriminator(fmaps=fmaps).init(jax.random.key(0), jnp.zeros((4, size, size, 3)))
+
+  def scores():
+    return Discriminator(fmaps=fmaps).init(jax.random.key(0), jnp.zeros((4, size, size, 3)))
+
   assert count(jax.eval_shape(scores)) == discriminator_total - sum(3 * c + c for c in fmaps[:-1])
 
 
 def test_initial_parameters_are_as_described():
-  """Weights N(0, 1 / lr multiplier), so mapping weights have standard deviation 100; ones and zeros elsewhere."""
+  """Weights N(0, 1 / lr multiplier): standard deviation 100 in the mapping; ones and zeros elsewhere."""
   model = StyleGAN(fmaps=(16, 8), latent_size=64, w_size=64, mapping_layers=2)
   variables = init_generator(jax.random.key(0), model)
   params = variables['params']
@@ -120,11 +123,15 @@ def test_truncation_moves_the_first_rows_towards_the_mean():
 
 def test_from_128_pixels_on_the_kernel_of_an_upsampling_layer_is_flipped():
   x, noise = normal(0, 2, 4, 4, 3), normal(1, 1, 8, 8, 1)
-  layers = {r: StyledLayer(in_channels=3, channels=2, w_size=4, resolution=r, upsample=True) for r in (64, 128)}
+  layers = {
+    r: StyledLayer(in_channels=3, channels=2, w_size=4, resolution=r, upsample=True) for r in (64, 128)
+  }
   shapes = jax.eval_shape(lambda: layers[64].init(jax.random.key(0), x, noise, method='features'))['params']
   params = tiny.random_params(shapes, 0)
   flipped = params | {'weight': params['weight'][::-1, ::-1]}
-  features = {r: jax.jit(lambda p, r=r: layers[r].apply({'params': p}, x, noise, method='features')) for r in layers}
+  features = {
+    r: jax.jit(lambda p, r=r: layers[r].apply({'params': p}, x, noise, method='features')) for r in layers
+  }
   np.testing.assert_allclose(features[128](params), features[64](flipped), rtol=1e-5, atol=1e-5)
   assert np.abs(features[128](params) - features[64](params)).max() > 0.1
 
@@ -177,12 +184,13 @@ def test_features_of_the_discriminator_do_not_mix_examples_but_its_score_does():
 
 
 def test_gradients_agree_with_finite_differences():
-  """In `w_perp`, through the fine part: what the attack follows. In double precision, as differences cancel."""
+  """In `w_perp`, through the fine part, as the attack follows them; in double precision."""
   with jax.enable_x64(True):
     decoder, params = tiny.decoder(2)
     params = jax.tree.map(lambda x: x.astype(jnp.float64), params)
     w, direction, weights = (
-      normal(seed, *shape).astype(jnp.float64) for seed, shape in enumerate([(1, 4, 7), (1, 2, 7), (1, 8, 8, 3)])
+      normal(seed, *shape).astype(jnp.float64)
+      for seed, shape in enumerate([(1, 4, 7), (1, 2, 7), (1, 8, 8, 3)], 1)
     )
     trunk = decoder.coarse(params, w[:, :2])
     value_and_grad = jax.jit(jax.value_and_grad(lambda w: jnp.mean(decoder.fine(params, trunk, w) * weights)))

@@ -1,4 +1,4 @@
-"""Steps of training: what they change, what they leave alone, and that devices do not change the mathematics."""
+"""Steps of training: what they change and leave alone, and that devices do not change the mathematics."""
 
 import functools
 
@@ -46,7 +46,9 @@ def classifier_state(tx=None, ema=False):
   decoder, generator = tiny.decoder(2)
   model, shape = Linear(tiny.NUM_CLASSES), (8, 8, 3)
   tx = optax.sgd(0.1) if tx is None else tx
-  return create_train_state(jax.random.key(0), model, shape, tx, decoder=decoder, generator=generator, ema=ema)
+  return create_train_state(
+    jax.random.key(0), model, shape, tx, decoder=decoder, generator=generator, ema=ema
+  )
 
 
 def classifier_step(method='nominal', axis_name=None, **kwargs):
@@ -106,7 +108,7 @@ def test_two_devices_train_as_one():
 
 
 def test_three_steps_are_traced_once():
-  """The state is placed before the first call, so the state that comes back looks the same to the compiler."""
+  """The state is placed before the first call, so what comes back looks the same to the compiler."""
   traced = []
 
   def step(state, batch):
@@ -199,13 +201,17 @@ def test_the_gradient_penalty_is_lazy():
   @jax.jit
   def penalty_gradient(params, images):
     def penalty(params):
-      score = lambda x: jnp.sum(state.discriminator_model.apply({'params': params}, x))
+      def score(x):
+        return jnp.sum(state.discriminator_model.apply({'params': params}, x))
+
       return 0.5 * 10.0 * jnp.mean(jnp.sum(jnp.square(jax.grad(score)(images)), axis=(1, 2, 3)))
 
     return jax.grad(penalty)(params)
 
   (without, _), (with_r1, _) = gan_step_fn(False)(state), gan_step_fn(True)(state)
-  expected = jax.tree.map(lambda g: -LEARNING_RATE * 2 * g, penalty_gradient(state.discriminator, batch().images))
+  expected = jax.tree.map(
+    lambda g: -LEARNING_RATE * 2 * g, penalty_gradient(state.discriminator, batch().images)
+  )
   found = jax.tree.map(lambda a, b: a - b, with_r1.discriminator, without.discriminator)
   scale = max(float(np.abs(x).max()) for x in jax.tree.leaves(expected))
   assert scale > 1e-5
@@ -218,7 +224,10 @@ def test_the_networks_losses_by_hand():
   constant = jax.tree.map(jnp.zeros_like, state.discriminator)
   constant['out']['bias'] = jnp.array([0.7])
   _, metrics = gan_step_fn(False)(state.replace(discriminator=constant))
-  softplus = lambda x: np.log1p(np.exp(x))
+
+  def softplus(x):
+    return np.log1p(np.exp(x))
+
   assert float(metrics['scores/real']) == pytest.approx(0.7) == float(metrics['scores/fake'])
   assert float(metrics['loss/discriminator']) == pytest.approx(softplus(0.7) + softplus(-0.7), rel=1e-5)
 

@@ -1,0 +1,125 @@
+"""Checkpoints: whole or absent, and a broken one costs one interval, not the run."""
+
+import logging
+import resource
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advmix_jax.training.checkpoint import Checkpointer
+from advmix_jax.types import RunError
+
+
+def state(value: float, size: int = 3):
+  return {
+    'step': jnp.int32(value),
+    'key': jax.random.fold_in(jax.random.key(0), int(value)),
+    'params': {'w': jnp.full(size, value, jnp.float32), 'b': (jnp.zeros((2, 2)),)},
+  }
+
+
+@pytest.fixture
+def checkpointer(tmp_path):
+  made = Checkpointer(tmp_path / 'checkpoints', keep=2)
+  yield made
+  made.close()
+
+
+def reopened(checkpointer, tmp_path):
+  checkpointer.close()
+  return Checkpointer(tmp_path / 'checkpoints', keep=2)
+
+
+def test_without_a_checkpoint_there_is_none(checkpointer):
+  assert checkpointer.restore(state(0)) is None
+
+
+def test_the_newest_comes_back_bit_for_bit_with_its_typed_key(checkpointer, tmp_path):
+  for step in (1, 2, 3):
+    checkpointer.save(step, state(step / 3))
+  found = reopened(checkpointer, tmp_path).restore(state(0))
+  expected = state(3 / 3)
+  assert jax.dtypes.issubdtype(found['key'].dtype, jax.dtypes.prng_key)
+  np.testing.assert_array_equal(
+    jax.random.normal(found['key'], (4,)), jax.random.normal(expected['key'], (4,))
+  )
+  assert jax.tree.structure(found) == jax.tree.structure(expected)
+  np.testing.assert_array_equal(found['params']['w'], expected['params']['w'])
+  assert found['params']['w'].dtype == jnp.float32 and found['step'].dtype == jnp.int32
+
+
+def test_only_the_last_ones_are_kept(checkpointer, tmp_path):
+  for step in (1, 2, 3):
+    checkpointer.save(step, state(step))
+  assert sorted(p.name for p in (tmp_path / 'checkpoints').iterdir() if p.name.isdigit()) == ['2', '3']
+
+
+def test_a_step_is_saved_once(checkpointer):
+  checkpointer.save(1, state(1))
+  checkpointer.save(1, state(2))
+  assert checkpointer.restore(state(0))['params']['w'][0] == 1
+
+
+def truncate(files):
+  for path in files:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def garble(files):
+  for path in files:
+    path.write_bytes(bytes(b ^ 0x5A for b in path.read_bytes()))
+
+
+def empty(files):
+  for path in files:
+    path.write_bytes(b'')
+
+
+def remove(files):
+  for path in files:
+    path.unlink()
+
+
+@pytest.mark.parametrize('damage', [truncate, garble, empty, remove])
+def test_a_broken_newest_checkpoint_falls_back_to_the_one_before(checkpointer, tmp_path, damage, caplog):
+  checkpointer.save(1, state(1))
+  checkpointer.save(2, state(2))
+  checkpointer.close()
+  damage([p for p in (tmp_path / 'checkpoints' / '2').rglob('*') if p.is_file()])
+  again = Checkpointer(tmp_path / 'checkpoints', keep=2)
+  with caplog.at_level(logging.WARNING):
+    found = again.restore(state(0))
+  assert found['params']['w'][0] == 1
+  assert 'checkpoint 2 of' in caplog.text and 'going back to the one before' in caplog.text
+  again.save(2, state(7))  # The broken one is out of the way.
+  assert again.restore(state(0))['params']['w'][0] == 7
+  again.close()
+
+
+def test_with_every_checkpoint_broken_there_is_none(checkpointer, tmp_path):
+  checkpointer.save(1, state(1))
+  checkpointer.close()
+  empty([p for p in (tmp_path / 'checkpoints' / '1').rglob('*') if p.is_file()])
+  again = Checkpointer(tmp_path / 'checkpoints', keep=2)
+  assert again.restore(state(0)) is None
+  again.close()
+
+
+def test_a_failing_write_is_one_sentence_and_older_checkpoints_remain(checkpointer, tmp_path):
+  """The operating system refuses files beyond a limit, as it does on a full disk."""
+  rng = np.random.default_rng(0)
+  large = {'w': jnp.asarray(rng.standard_normal(500_000), jnp.float32)}
+  checkpointer.save(1, large)
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  try:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
+    with pytest.raises(RunError, match='checkpoint 2 could not be written to .*checkpoints: ') as error:
+      checkpointer.save(2, large)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert len(str(error.value).splitlines()) == 1
+  again = reopened(checkpointer, tmp_path)
+  np.testing.assert_array_equal(again.restore(large)['w'], large['w'])
+  again.close()

@@ -1,0 +1,134 @@
+"""Imports run one way, cost nothing, and reach neither the network nor foreign code."""
+
+import ast
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / 'advmix_jax'
+SOURCES = {p.relative_to(ROOT).with_suffix('').as_posix().replace('/', '.'): p for p in PACKAGE.rglob('*.py')}
+SOURCES = {name.removesuffix('.__init__'): path for name, path in SOURCES.items()}
+
+BASE = ('types', 'ranges')
+ALGORITHMS = (*BASE, 'mixing', 'projection', 'attack', 'encoding')
+# What a module, or every module of a folder, may import from the package; a folder stands for all within it.
+# The first entry that fits counts.
+ALLOWED = {
+  'types': (),
+  'ranges': (),
+  'projection': BASE,
+  'mixing': (*BASE, 'projection'),
+  'attack': (*BASE, 'projection', 'mixing'),
+  'encoding': (*BASE, 'projection', 'mixing'),
+  'models': (*BASE, 'models'),
+  'methods': ALGORITHMS,
+  'evaluation': ALGORITHMS,
+  # Beside the column.
+  'parallel': BASE,
+  'progress': BASE,
+  'interruption': BASE,
+  'workdir': BASE,
+  'data': (*BASE, 'data'),
+  'interop': (*BASE, 'interop', 'models', 'workdir'),
+  'report': (*BASE, 'report'),
+  'config_check': (*ALGORITHMS, 'data', 'methods', 'models', 'parallel', 'toy', 'workdir'),
+  # Above it.
+  'training.loop': (*BASE, 'training.checkpoint', 'interruption', 'parallel', 'progress', 'workdir'),
+  'training.checkpoint': BASE,
+  'training': (*ALGORITHMS, 'models', 'methods'),
+  'toy': ('types', 'ranges', 'mixing', 'report'),
+  'stages': ('',),
+  'benchmark': ('',),
+}
+
+
+def imported(path: pathlib.Path) -> set[str]:
+  """Modules that a file imports, anywhere in it, by their whole names."""
+  found = set()
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      found |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f'{path}: relative import'
+      names = {f'{node.module}.{alias.name}' for alias in node.names}
+      found |= {name if name in SOURCES else node.module for name in names}
+  return found
+
+
+def within(name: str, folder: str) -> bool:
+  return not folder or name == folder or name.startswith(f'{folder}.')
+
+
+@pytest.mark.parametrize('name', sorted(SOURCES))
+def test_a_module_imports_only_what_is_below_it(name):
+  own = name.removeprefix('advmix_jax').removeprefix('.')
+  ours = {
+    i.removeprefix('advmix_jax.')
+    for i in imported(SOURCES[name])
+    if within(i, 'advmix_jax') and i != 'advmix_jax'
+  }
+  rule = next((rule for rule in ALLOWED if within(own, rule)), None)
+  if not own:
+    assert not ours
+    return
+  assert rule is not None, f'{name} has no entry in ALLOWED'
+  wrong = {i for i in ours if not any(within(i, allowed) for allowed in ALLOWED[rule])}
+  assert not wrong, f'{name} imports {sorted(wrong)}'
+
+
+@pytest.mark.parametrize('name', sorted(SOURCES))
+def test_nothing_below_the_commands_knows_commands_or_configurations(name):
+  assert not {
+    i for i in imported(SOURCES[name]) if within(i, 'launch') or within(i, 'configs') or within(i, 'tests')
+  }
+
+
+def test_the_rules_have_no_dead_entries():
+  names = {name.removeprefix('advmix_jax.') for name in SOURCES}
+  planned = {'config_check', 'benchmark'}
+  assert not {rule for rule in ALLOWED if not any(within(name, rule) for name in names)} - planned
+
+
+NETWORK = ('socket', 'ssl', 'http', 'urllib', 'ftplib', 'smtplib', 'requests', 'urllib3', 'aiohttp', 'httpx')
+DOWNLOADS = {'advmix_jax.data.mnist'}  # Only when asked to.
+
+
+@pytest.mark.parametrize('name', sorted(SOURCES.keys() - DOWNLOADS))
+def test_no_module_reaches_for_the_network(name):
+  found = {i for i in imported(SOURCES[name]) if any(within(i, module) for module in NETWORK)}
+  assert not found - {'urllib.parse'}
+
+
+def called(path: pathlib.Path) -> set[str]:
+  """Functions that a file calls, by their dotted names, and the arguments `allow_pickle=True` among them."""
+  found = set()
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Call):
+      found.add(ast.unparse(node.func))
+      found |= {ast.unparse(k) for k in node.keywords if k.arg == 'allow_pickle'}
+  return found
+
+
+@pytest.mark.parametrize('name', sorted(SOURCES))
+def test_no_module_runs_what_it_reads(name):
+  forbidden = {
+    'eval', 'exec', 'compile', '__import__', 'os.system', 'allow_pickle=True',
+    'pickle.load', 'pickle.loads', 'pickle.Unpickler', 'marshal.loads', 'torch.load',
+  }  # fmt: skip
+  assert not called(SOURCES[name]) & forbidden
+
+
+def test_importing_everything_does_no_work():
+  """No jax backend is started: none of this name exists."""
+  modules = [name for name in sorted(SOURCES) if name != 'advmix_jax.__main__']
+  program = f'import importlib\nfor name in {modules!r}: importlib.import_module(name)\nprint("imported")'
+  environment = os.environ | {'JAX_PLATFORMS': 'no_such_platform', 'PYTHONPATH': str(ROOT)}
+  done = subprocess.run(
+    [sys.executable, '-c', program], capture_output=True, text=True, env=environment, cwd=ROOT
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout == 'imported\n'  # And nothing is printed.

@@ -1,0 +1,171 @@
+"""The host loop: a run with breaks ends with the bits of a run without, and nothing broken is saved."""
+
+import functools
+import signal
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advmix_jax import interruption
+from advmix_jax.training.loop import Loop, run_loop
+from advmix_jax.types import Interrupted, RunError
+from advmix_jax.workdir import open_workdir, read_metrics
+from configs import default
+
+STEPS = 7
+
+
+class State(flax.struct.PyTreeNode):
+  step: jax.Array
+  key: jax.Array
+  x: jax.Array
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def descend(state, batch):
+  noise = jax.random.normal(jax.random.fold_in(state.key, state.step), state.x.shape)
+  x = 0.9 * state.x + noise + batch
+  return state.replace(step=state.step + 1, x=x), {'loss': jnp.mean(x)}
+
+
+def fresh() -> State:
+  return State(jnp.int32(0), jax.random.key(4), jnp.zeros(3))
+
+
+def batch_fn(step):
+  return np.float32(step)
+
+
+@pytest.fixture
+def workdir(tmp_path):
+  config = default.get_config()
+  config.log_every_steps = 2
+  config.checkpoint.seconds = 1e9
+  opened = open_workdir(tmp_path / 'run', config)
+  yield opened
+  opened.close()
+
+
+@pytest.fixture(autouse=True)
+def no_signal(monkeypatch):
+  monkeypatch.setattr(interruption, '_received', [])
+
+
+def loop(workdir, name='toy', step_fn=descend, hook=None, batch_fn=batch_fn):
+  return Loop(
+    name=name,
+    folder=workdir.path / name / 'checkpoints',
+    num_steps=STEPS,
+    batch_size=1,
+    step_fn=lambda step, state, batch: step_fn(state, batch),
+    batch_fn=batch_fn,
+    saved=lambda state: {'step': state.step, 'key': state.key, 'x': state.x},
+    merge=lambda state, part: state.replace(**part),
+    hook=hook,
+  )
+
+
+def saved_steps(workdir, name='toy'):
+  return sorted(int(p.name) for p in (workdir.path / name / 'checkpoints').iterdir() if p.name.isdigit())
+
+
+def assert_same_bits(a, b):
+  assert int(a.step) == int(b.step) == STEPS
+  assert np.asarray(a.x).tobytes() == np.asarray(b.x).tobytes()
+  np.testing.assert_array_equal(jax.random.key_data(a.key), jax.random.key_data(b.key))
+
+
+def interrupt_at(steps):
+  """A hook that has a signal arrive during each of `steps`."""
+
+  def hook(step, state):
+    if step in steps:
+      steps.remove(step)
+      interruption._received.append(signal.SIGTERM)
+
+  return hook
+
+
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(workdir, capsys):
+  whole = run_loop(loop(workdir, 'whole'), fresh(), workdir)
+  hook = interrupt_at([2, 5])
+  for step in (2, 5):
+    with pytest.raises(Interrupted, match='SIGTERM'):
+      run_loop(loop(workdir, hook=hook), fresh(), workdir)
+    assert saved_steps(workdir)[-1] == step
+    interruption._received.clear()
+  broken = run_loop(loop(workdir, hook=hook), fresh(), workdir)
+  assert 'going on from step 5' in capsys.readouterr().out
+  assert_same_bits(broken, whole)
+
+
+def test_a_run_killed_between_checkpoints_repeats_steps_and_ends_with_the_same_bits(workdir):
+  """And what a kill leaves of the newest checkpoint is passed over."""
+  whole = run_loop(loop(workdir, 'whole'), fresh(), workdir)
+  workdir.config.checkpoint.seconds = -1.0  # After every step.
+
+  def killed(step, state):
+    if step == 5:
+      raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    run_loop(loop(workdir, hook=killed), fresh(), workdir)
+  assert saved_steps(workdir) == [3, 4]
+  for path in (workdir.path / 'toy' / 'checkpoints' / '4').rglob('*'):
+    if path.is_file():
+      path.write_bytes(path.read_bytes()[:7])
+  seen = []
+  again = run_loop(loop(workdir, hook=lambda step, state: seen.append(step)), fresh(), workdir)
+  assert seen == [4, 5, 6, 7]
+  assert_same_bits(again, whole)
+
+
+def test_a_finished_run_is_not_run_again(workdir):
+  first = run_loop(loop(workdir), fresh(), workdir)
+  second = run_loop(loop(workdir, step_fn=None), fresh(), workdir)
+  assert_same_bits(first, second)
+
+
+def test_metrics_are_logged_at_the_asked_steps_and_at_the_last(workdir):
+  run_loop(loop(workdir), fresh(), workdir)
+  series = read_metrics(workdir.path / 'metrics.jsonl')
+  assert list(series['toy/loss']) == [2, 4, 6, 7]
+  state = fresh()
+  for step in range(2):
+    state, metrics = descend(state, batch_fn(step))
+  assert series['toy/loss'][2] == pytest.approx(float(metrics['loss']), rel=1e-6)
+  assert 'timing/toy/images_per_sec' in series
+
+
+@pytest.mark.parametrize('save_seconds', [1e9, -1.0], ids=['saved at the end', 'saved after every step'])
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(workdir, save_seconds):
+  workdir.config.checkpoint.seconds = save_seconds
+
+  def bad(step):
+    return np.float32(np.nan if step == 2 else step)
+
+  with pytest.raises(RunError, match=r'toy/loss is nan at step [34]') as error:
+    run_loop(loop(workdir, batch_fn=bad), fresh(), workdir)
+  assert len(str(error.value).splitlines()) == 1
+  assert all(step < 3 for step in saved_steps(workdir))
+
+
+def test_a_last_step_that_is_not_finite_is_not_saved(workdir):
+  def bad(step):
+    return np.float32(np.nan if step == STEPS - 1 else step)
+
+  with pytest.raises(RunError, match=f'toy/loss is nan at step {STEPS}'):
+    run_loop(loop(workdir, batch_fn=bad), fresh(), workdir)
+  assert STEPS not in saved_steps(workdir)
+
+
+def test_a_signal_does_not_save_a_broken_state(workdir):
+  def bad(step):
+    return np.float32(np.nan)
+
+  with pytest.raises(RunError, match='toy/loss is nan at step 1'):
+    run_loop(loop(workdir, batch_fn=bad, hook=interrupt_at([1])), fresh(), workdir)
+  assert saved_steps(workdir) == []

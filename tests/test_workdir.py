@@ -1,0 +1,165 @@
+"""The folder of a run: files that are whole or absent, and one configuration for all of it."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from advmix_jax import workdir
+from advmix_jax.types import BadInputError, RunError
+from configs import default
+
+
+def config(**changes):
+  c = default.get_config()
+  with c.unlocked():
+    c.update_from_flattened_dict(changes)
+  return c
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path):
+  path = tmp_path / 'folder' / 'file.json'
+  with workdir.atomic(path) as temporary:
+    temporary.write_text('half')
+    assert not path.exists()
+    temporary.write_text('whole')
+  assert path.read_text() == 'whole'
+  assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+  path = tmp_path / 'file.json'
+  workdir.write_json(path, {'a': 1})
+
+  def half_written():
+    with workdir.atomic(path) as temporary:
+      temporary.write_text('half')
+      raise OSError('disk full')
+
+  with pytest.raises(OSError, match='disk full'):
+    half_written()
+  with pytest.raises(TypeError):
+    workdir.write_json(path, {'a': object()})
+  assert workdir.read_json(path) == {'a': 1}
+  assert list(tmp_path.iterdir()) == [path]
+
+
+def test_broken_json_is_named(tmp_path):
+  path = tmp_path / 'file.json'
+  path.write_text('{"a": ')
+  with pytest.raises(RunError, match='file.json is not valid JSON .*; delete it to have it made again'):
+    workdir.read_json(path)
+
+
+def test_arrays_come_back_and_pickles_are_refused(tmp_path):
+  w = np.arange(6, dtype=np.float32).reshape(2, 3)
+  workdir.write_arrays(tmp_path / 'a.npz', w=w, labels=np.array([1, 2]))
+  found = workdir.read_arrays(tmp_path / 'a.npz')
+  assert set(found) == {'w', 'labels'} and found['w'].dtype == np.float32
+  np.testing.assert_array_equal(found['w'], w)
+  np.savez(tmp_path / 'b.npz', x=np.array([object()]))
+  with pytest.raises(ValueError, match='allow_pickle'):
+    workdir.read_arrays(tmp_path / 'b.npz')
+
+
+def test_opening_records_the_configuration_and_the_versions(tmp_path):
+  workdir.open_workdir(tmp_path / 'run', config(seed=3)).close()
+  assert workdir.read_json(tmp_path / 'run' / 'config.json')['seed'] == 3
+  versions = workdir.read_json(tmp_path / 'run' / 'versions.json')
+  assert versions['devices'] == 2 and versions['threads'] >= 1
+  assert set(workdir.PACKAGES) == set(versions['packages'])
+  workdir.open_workdir(tmp_path / 'run', config(seed=3)).close()  # The same again is welcome.
+
+
+def test_another_configuration_is_refused_by_the_names_of_its_keys(tmp_path):
+  workdir.open_workdir(tmp_path, config()).close()
+  other = config(**{'attack.epsilon': 0.05, 'seed': 1, 'train.methods': ('nominal',)})
+  with pytest.raises(BadInputError) as error:
+    workdir.open_workdir(tmp_path, other)
+  text = str(error.value)
+  assert 'was made with another configuration' in text
+  assert 'attack.epsilon is 0.03 there, 0.05 here' in text
+  assert 'seed is 0 there, 1 here' in text and 'train.methods is' in text
+  assert 'attack.num_steps' not in text
+  assert workdir.read_json(tmp_path / 'config.json')['seed'] == 0
+
+
+def test_a_new_or_missing_key_is_a_difference(tmp_path):
+  workdir.open_workdir(tmp_path, config()).close()
+  old = json.loads((tmp_path / 'config.json').read_text())
+  del old['attack']['epsilon']
+  old['attack']['old_key'] = 7
+  (tmp_path / 'config.json').write_text(json.dumps(old))
+  with pytest.raises(BadInputError) as error:
+    workdir.open_workdir(tmp_path, config())
+  assert "attack.epsilon is '(absent)' there, 0.03 here" in str(error.value)
+  assert "attack.old_key is 7 there, '(absent)' here" in str(error.value)
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {'checkpoint.seconds': 1.0},
+    {'checkpoint.keep': 9},
+    {'log_every_steps': 1},
+    {'stages': ('report',)},
+    {'data.dir': 'elsewhere'},
+    {'compile_cache': False},
+  ],
+  ids=lambda changes: next(iter(changes)),
+)
+def test_keys_that_change_no_result_may_differ(tmp_path, changes):
+  workdir.open_workdir(tmp_path, config()).close()
+  workdir.open_workdir(tmp_path, config(**changes)).close()
+  assert workdir.config_hash(config(**changes)) == workdir.config_hash(config())
+
+
+def test_the_hash_depends_on_every_other_key():
+  """`log_every_steps` is free, a key that only starts alike would not be."""
+  assert workdir.config_hash(config(seed=1)) != workdir.config_hash(config())
+  assert workdir.fixed_keys({'stages': 1, 'stages_more': 2, 'checkpoint': {'keep': 3}}) == {'stages_more': 2}
+
+
+@pytest.mark.parametrize('name', ['file', 'file/below'])
+def test_a_folder_that_cannot_be_written_is_bad_input(tmp_path, name):
+  (tmp_path / 'file').write_text('in the way')
+  with pytest.raises(BadInputError, match=f'--workdir=.*/{name} cannot be written: ') as error:
+    workdir.open_workdir(tmp_path / name, config())
+  assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_run_under_other_conditions_is_told_that_bits_may_differ(tmp_path, capsys):
+  workdir.open_workdir(tmp_path, config()).close()
+  workdir.open_workdir(tmp_path, config()).close()
+  assert 'may differ' not in capsys.readouterr().out
+  versions = workdir.read_json(tmp_path / 'versions.json')
+  workdir.write_json(tmp_path / 'versions.json', versions | {'threads': 77})
+  workdir.open_workdir(tmp_path, config()).close()
+  assert 'threads 77 -> ' in capsys.readouterr().out
+
+
+def test_metrics_are_read_back_the_last_line_of_a_step_counts(tmp_path):
+  opened = workdir.open_workdir(tmp_path, config())
+  opened.log(1, {'loss': 3.0, 'accuracy': 0.5})
+  opened.log(2, {'loss': 2.0})
+  opened.log(1, {'loss': np.float32(2.5)})
+  opened.close()
+  found = workdir.read_metrics(tmp_path / 'metrics.jsonl')
+  assert found == {'loss': {1: 2.5, 2: 2.0}, 'accuracy': {1: 0.5}}
+
+
+def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text('{"step": 1, "loss": 3.0}\n{"step": 2, "lo')
+  assert workdir.read_metrics(path) == {'loss': {1: 3.0}}
+  assert workdir.read_metrics(tmp_path / 'none.jsonl') == {}
+
+
+def test_every_line_of_metrics_is_json(tmp_path):
+  """`NaN` is no JSON, though Python writes and reads it."""
+  opened = workdir.open_workdir(tmp_path, config())
+  opened.log(1, {'loss': 0.25})
+  opened.close()
+  record = json.loads((tmp_path / 'metrics.jsonl').read_text(), parse_constant=lambda name: pytest.fail(name))
+  assert record == {'step': 1, 'loss': 0.25} and not math.isnan(record['loss'])
