@@ -36,7 +36,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.generator.r1_interval = 8  # R1 every n-th step, n times as strong; 1 = exact, as StyleGAN 1.
   c.generator.style_mixing_prob = 0.9
   c.generator.style_mixing_cut = 'sample'  # sample | batch (StyleGAN 1): who shares the cut.
-  c.generator.ema_kimg = 20.0  # Half-life of the averaged generator. StyleGAN: 10.
+  c.generator.ema_kimg = 10.0  # Half-life of the averaged generator, as StyleGAN.
   c.generator.sample_kimg = 20.0  # Sample and style-mixing grids are written this often.
 
   c.encode = ml_collections.ConfigDict()
