@@ -158,11 +158,10 @@ def gan_step_fn(with_r1):
   return lambda state: step(state, batch().images)
 
 
-@pytest.mark.parametrize('with_r1', [False, True])
-def test_two_devices_train_the_networks_as_one(with_r1):
-  """The groups of the minibatch standard deviation are formed over all devices."""
-  one, metrics = gan_step_fn(with_r1)(gan_state())
-  step = functools.partial(gan.gan_step, settings=GAN_SETTINGS, with_r1=with_r1, axis_name='i')
+def test_two_devices_train_the_networks_as_one():
+  """With R1, which is all of the step; the groups of the minibatch standard deviation are of all devices."""
+  one, metrics = gan_step_fn(True)(gan_state())
+  step = functools.partial(gan.gan_step, settings=GAN_SETTINGS, with_r1=True, axis_name='i')
   two, their_metrics = jax.pmap(step, 'i', in_axes=(None, 0), out_axes=0)(gan_state(), halves(batch().images))
   for name in ('generator', 'discriminator', 'ema', 'w_avg'):
     replicas = getattr(two, name)

@@ -1,0 +1,267 @@
+"""Images per second of the steps that take the time, on reference networks.
+
+The networks: a generator of 32 pixels with 64, 64, 32 and 16 maps at 4, 8, 16 and 32 pixels, w of 64, mapping
+depth 4, its discriminator, a classifier of 32-32-64-64 maps and a linear one; mixing level 6, epsilon 0.03,
+steps of 0.005, batches of 64. Each case runs one compiled step on one device: once to compile, once to warm
+up, then `repeats` times, of which the median counts.
+"""
+
+import functools
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from advmix_jax import attack, encoding, evaluation
+from advmix_jax.methods import METHODS
+from advmix_jax.models.classifier import make_classifier
+from advmix_jax.models.discriminator import Discriminator
+from advmix_jax.models.stylegan import StyleGAN, init_generator, stylegan_decoder
+from advmix_jax.ranges import to_uint8
+from advmix_jax.training.classifier import create_train_state, train_step
+from advmix_jax.training.gan import GanSettings, create_gan_state, gan_step
+from advmix_jax.types import BadInputError, Batch, TrainState
+from advmix_jax.workdir import environment
+
+NUM_CLASSES = 10
+PEAK_SIZE = 2048  # Side of the matrices whose product gives the peak.
+
+
+class Networks(NamedTuple):
+  """Sizes of the networks, and settings that all cases share.
+
+  Attributes:
+    fmaps: of the generator and the discriminator at 4, 8, ... pixels.
+    w_size: of z and w.
+    mapping_layers: depth of the mapping.
+    classifier_fmaps: of the CNN.
+    mixing_level: m.
+    batch_size: images in a step.
+  """
+
+  fmaps: tuple[int, ...] = (64, 64, 32, 16)
+  w_size: int = 64
+  mapping_layers: int = 4
+  classifier_fmaps: tuple[int, ...] = (32, 32, 64, 64)
+  mixing_level: int = 6
+  batch_size: int = 64
+
+
+class Case(NamedTuple):
+  """A compiled step, ready to run.
+
+  Attributes:
+    run: runs it; returns what must be waited for.
+    images: processed by a run.
+    flops: in its matrix products and convolutions; None if that depends on the data.
+    settings: what else is worth knowing, for the record.
+  """
+
+  run: Callable[[], Any]
+  images: int
+  flops: float | None
+  settings: dict[str, Any]
+
+
+def make_case(step: Callable, arguments: tuple, images: int, while_trips: int = 0, **settings: Any) -> Case:
+  """A case that runs `step(*arguments)`; `while_trips` is how often a while loop in it turns."""
+  arguments = jax.device_put(arguments)
+  compiled = jax.jit(step)
+  flops = count_flops(jax.make_jaxpr(step)(*arguments).jaxpr, while_trips)
+  return Case(lambda: compiled(*arguments), images, flops, settings)
+
+
+def count_flops(jaxpr: Any, while_trips: int) -> float:
+  """Operations in the matrix products and convolutions that a program's results need, loops counted out."""
+  total, used = 0.0, {v for v in jaxpr.outvars if not hasattr(v, 'val')}
+  for equation in reversed(jaxpr.eqns):
+    if used.isdisjoint(equation.outvars):
+      continue
+    used |= {v for v in equation.invars if not hasattr(v, 'val')}
+    name, params = equation.primitive.name, equation.params
+    out_size = float(np.prod(equation.outvars[0].aval.shape))
+    if name == 'dot_general':
+      left = equation.invars[0].aval.shape
+      total += 2 * out_size * float(np.prod([left[i] for i in params['dimension_numbers'][0][0]]))
+    elif name == 'conv_general_dilated':
+      kernel = equation.invars[1].aval.shape
+      total += 2 * out_size * float(np.prod(kernel)) / kernel[params['dimension_numbers'].rhs_spec[0]]
+    trips = {'scan': params.get('length', 1), 'while': while_trips}.get(name, 1)
+    inner = [getattr(p, 'jaxpr', p) for p in jax.tree.leaves(params, is_leaf=lambda p: hasattr(p, 'jaxpr'))]
+    total += trips * sum(count_flops(p, while_trips) for p in inner if hasattr(p, 'eqns'))
+  return total
+
+
+class Reference:
+  """The reference networks, with fresh parameters, and inputs for them."""
+
+  def __init__(self, networks: Networks):
+    self.networks = n = networks
+    self.generator = StyleGAN(n.fmaps, latent_size=n.w_size, w_size=n.w_size, mapping_layers=n.mapping_layers)
+    self.discriminator = Discriminator(n.fmaps)
+    self.decoder = stylegan_decoder(self.generator, n.mixing_level)
+    self.params = init_generator(jax.random.key(0), self.generator)
+    size, rng = self.generator.resolution, np.random.default_rng(0)
+    self.images = jnp.asarray(rng.uniform(-1, 1, (n.batch_size, size, size, 3)), jnp.float32)
+    self.labels = jnp.arange(n.batch_size, dtype=jnp.int32) % NUM_CLASSES
+    w = self.decoder.map_z(
+      self.params, jnp.asarray(rng.standard_normal((n.batch_size, n.w_size)), jnp.float32)
+    )
+    self.batch = Batch(self.images, self.labels, w, jnp.arange(n.batch_size))
+
+  def classifier_state(self, name: str = 'cnn') -> TrainState:
+    model = make_classifier(name, self.networks.classifier_fmaps, NUM_CLASSES)
+    shape = (self.generator.resolution, self.generator.resolution, 3)
+    tx = optax.adam(1e-3)
+    key = jax.random.key(1)
+    return create_train_state(key, model, shape, tx, decoder=self.decoder, generator=self.params)
+
+  def gan(self, *, with_r1: bool) -> Case:
+    """One discriminator and one generator step."""
+    tx = optax.adam(1e-3, b1=0.0, b2=0.99)
+    state = create_gan_state(jax.random.key(2), self.generator, self.discriminator, tx)
+    settings = GanSettings(
+      r1_gamma=10.0, r1_interval=1, style_mixing_prob=0.9, cut_per_sample=True, ema_decay=0.998
+    )
+    step = functools.partial(gan_step, settings=settings, with_r1=with_r1)
+    return make_case(step, (state, self.images), len(self.images), r1=with_r1)
+
+  def encoder(self, num_steps: int = 5) -> Case:
+    """Steps of Algorithm 1 with pixels, the discriminator's features and L_mix; counted in image steps."""
+    settings = encoding.EncodeSettings(num_steps, 0.05, 0.01, 1.0, 1.0, 0.2)
+    params = self.discriminator.init(jax.random.key(3), self.images)
+
+    def features_fn(params, images):
+      return self.discriminator.apply(params, images, method='features')
+
+    start = encoding.mean_start(self.decoder, self.params, len(self.images))
+    keys = jax.random.split(jax.random.key(4), len(self.images))
+    step = functools.partial(encoding.encode, self.decoder, features_fn, settings)
+    arguments = (self.params, params, keys, self.images, start)
+    return make_case(step, arguments, len(self.images) * num_steps, steps=num_steps, features='discriminator')
+
+  def attack_train(self, name: str, num_restarts: int = 5, num_steps: int = 7) -> Case:
+    """Algorithm 2 as training uses it: the highest loss of all restarts and steps."""
+    settings = attack.LatentAttack(0.03, num_restarts, num_steps, attack.ascent_rule('sign', 0.005))
+    state = self.classifier_state(name)
+
+    def step(params, generator, keys, batch):
+      def objective_fn(images):
+        return attack.objective(state.apply_fn(params, images), batch.labels, 'highest_loss')
+
+      return attack.latent_attack(settings, keys, self.decoder, generator, batch.latents, objective_fn)
+
+    keys = jax.random.split(jax.random.key(5), len(self.images))
+    arguments = (state.params, self.params, keys, self.batch)
+    shape = {'restarts': num_restarts, 'steps': num_steps, 'classifier': name}
+    return make_case(step, arguments, len(self.images), num_steps, **shape)
+
+  def attack_eval(self, num_restarts: int = 10, num_steps: int = 20) -> Case:
+    """Algorithm 2 as evaluation uses it: an example's search ends at its first error.
+
+    The labels are those that the fresh network predicts, so an example ends when the prediction changes.
+    """
+    settings = attack.LatentAttack(0.03, num_restarts, num_steps, attack.ascent_rule('sign', 0.005))
+    state = self.classifier_state()
+    w, size = np.asarray(self.batch.latents), len(self.images)
+    originals = to_uint8(np.asarray(jax.jit(self.decoder.decode)(self.params, w)))
+    predict = jax.jit(functools.partial(evaluation.predictions, state.apply_fn))
+    labels = np.asarray(predict(state.params, originals), np.int32)
+    step = jax.jit(
+      functools.partial(evaluation.attack_once, settings, 'first_error', state.apply_fn, self.decoder)
+    )
+    shared = {'classifier': state.params, 'decoder': self.params, 'key': jax.random.key(6)}
+
+    def attack_fn(restart, batch):
+      return jax.tree.map(np.asarray, step(shared | {'restart': jnp.int32(restart)}, batch))
+
+    def run():
+      unbroken = np.zeros(size, bool)
+      return evaluation.attack_all(attack_fn, originals, w, labels, unbroken, num_restarts, size).broken
+
+    shape = {'restarts': num_restarts, 'steps': num_steps, 'classifier': 'cnn', 'broken': float(run().mean())}
+    return Case(run, size, None, shape)
+
+  def classifier(self) -> Case:
+    """A nominal training step."""
+    state = self.classifier_state()
+    perturb_fn = METHODS['nominal'](None)
+    step = functools.partial(train_step, perturb_fn=perturb_fn)
+    return make_case(step, (state, self.batch), len(self.images), classifier='cnn')
+
+
+CASES: dict[str, Callable[[Reference], Case]] = {
+  'gan_step': lambda r: r.gan(with_r1=False),
+  'gan_step_r1': lambda r: r.gan(with_r1=True),
+  'encoder_step': lambda r: r.encoder(),
+  'attack_train_cnn': lambda r: r.attack_train('cnn'),
+  'attack_train_linear': lambda r: r.attack_train('linear'),
+  'attack_eval_cnn': lambda r: r.attack_eval(),
+  'classifier_step': lambda r: r.classifier(),
+}
+
+
+def median_seconds(run: Callable[[], Any], repeats: int) -> float:
+  """Of `repeats` runs, after one that compiles and one that warms up."""
+  times = []
+  for _ in range(repeats + 2):
+    start = time.perf_counter()
+    jax.block_until_ready(run())
+    times.append(time.perf_counter() - start)
+  return statistics.median(times[2:])
+
+
+def matmul_peak(repeats: int) -> float:
+  """Float32 operations per second of a large matrix product on this machine."""
+  x = jnp.ones((PEAK_SIZE, PEAK_SIZE))
+  product = jax.jit(jnp.matmul)
+  return 2 * PEAK_SIZE**3 / median_seconds(lambda: product(x, x), repeats)
+
+
+def run_cases(names: Sequence[str], repeats: int, networks: Networks | None = None) -> dict[str, Any]:
+  """Measures the named cases one after the other and prints a line for each.
+
+  Returns:
+    `{'cases': [{'name', 'images_per_sec', 'ratio_vs_torch', 'share_of_matmul_peak', ...}], 'machine', ...}`;
+    the ratio is None, as nothing else is measured; the share is None where the work depends on the data.
+
+  Raises:
+    BadInputError: for a name that is not in `CASES`.
+  """
+  unknown = [name for name in names if name not in CASES]
+  if unknown:
+    raise BadInputError(f'--cases: found {unknown[0]!r}, expected some of {", ".join(CASES)}')
+  networks = networks or Networks()
+  reference, peak = Reference(networks), matmul_peak(repeats)
+  print(f'matrix products of {PEAK_SIZE}: {peak / 1e9:.0f} GFLOP/s', flush=True)
+  cases = []
+  for name in names:
+    case = CASES[name](reference)
+    seconds = median_seconds(case.run, repeats)
+    share = None if case.flops is None else case.flops / seconds / peak
+    cases.append({
+      'name': name,
+      'images_per_sec': case.images / seconds,
+      'ratio_vs_torch': None,
+      'share_of_matmul_peak': share,
+      'seconds': seconds,
+      **case.settings,
+    })  # fmt: skip
+    settings = ', '.join(f'{key} {value}' for key, value in case.settings.items())
+    of_peak = '' if share is None else f'{share:.0%} of the matrix product rate'
+    print(f'{name:20} {case.images / seconds:9.1f} images/s  {of_peak}  ({settings})', flush=True)
+  machine = environment() | {'processor': platform.processor() or platform.machine(), 'matmul_flops': peak}
+  resolution = reference.generator.resolution
+  return {
+    'cases': cases,
+    'machine': machine,
+    'networks': networks._asdict(),
+    'resolution': resolution,
+    'repeats': repeats,
+  }

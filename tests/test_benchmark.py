@@ -1,0 +1,86 @@
+"""The benchmark's figures have the right form, and its count of operations is right."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from advmix_jax import benchmark
+from advmix_jax.models import conv
+from launch import benchmark as command
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
+TINY = benchmark.Networks(
+  fmaps=(6, 4), w_size=5, mapping_layers=1, classifier_fmaps=(2, 2, 3, 3), mixing_level=2, batch_size=8
+)
+
+
+@pytest.fixture(scope='module')
+def reference():
+  return benchmark.Reference(TINY)
+
+
+@pytest.mark.parametrize('name', benchmark.CASES)
+def test_every_case_can_be_built_and_says_what_it_does(name, reference):
+  case = benchmark.CASES[name](reference)
+  assert case.images == 8 * (case.settings['steps'] if name == 'encoder_step' else 1)
+  assert case.settings
+  assert (case.flops is None) == (name == 'attack_eval_cnn')
+  assert case.flops is None or case.flops > 0
+
+
+def test_more_work_is_counted_as_more(reference):
+  flops = {name: benchmark.CASES[name](reference).flops for name in ('gan_step', 'gan_step_r1')}
+  assert flops['gan_step_r1'] > 1.2 * flops['gan_step']
+  short, long = (reference.attack_train('linear', 1, steps).flops for steps in (2, 4))
+  assert 1.4 < long / short < 2
+
+
+def test_operations_by_hand():
+  def program(x, kernel, images):
+    x, _ = jax.lax.scan(lambda x, _: (jnp.tanh(x @ x), None), x, length=3)
+    unused = x @ x
+    del unused
+    return jax.lax.while_loop(lambda x: x[0, 0] > 0, lambda x: x @ x, x), conv.conv2d(images, kernel)
+
+  jaxpr = jax.make_jaxpr(program)(jnp.ones((4, 4)), jnp.ones((3, 3, 2, 5)), jnp.ones((1, 6, 6, 2)))
+  products, convolution = 2 * 4 * 4 * 4, 2 * 6 * 6 * 5 * 9 * 2
+  assert benchmark.count_flops(jaxpr.jaxpr, 7) == (3 + 7) * products + convolution
+
+
+def test_a_gradient_that_nobody_uses_is_not_counted():
+  """The backward pass of the convolution computes both of its gradients; the compiler drops one."""
+  x, kernel = jnp.ones((1, 6, 6, 2)), jnp.ones((3, 3, 2, 2))
+  gradient = jax.make_jaxpr(jax.grad(lambda x: jnp.sum(jnp.square(conv.conv2d(x, kernel)))))(x)
+  assert benchmark.count_flops(gradient.jaxpr, 0) == 2 * (2 * 6 * 6 * 2 * 9 * 2)
+
+
+def test_figures_are_printed_and_written_in_the_agreed_form(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(benchmark, 'PEAK_SIZE', 64)
+  monkeypatch.setattr(benchmark, 'Networks', lambda: TINY)
+  out = tmp_path / 'bench.json'
+  names = ['classifier_step', 'attack_eval_cnn']
+  assert command.main([f'--cases={",".join(names)}', '--repeats=1', f'--out={out}']) == 0
+  figures = json.loads(out.read_text())
+  assert [case['name'] for case in figures['cases']] == names
+  for case in figures['cases']:
+    assert case['images_per_sec'] > 0 and case['ratio_vs_torch'] is None
+  assert figures['cases'][0]['share_of_matmul_peak'] > 0
+  assert figures['cases'][1]['share_of_matmul_peak'] is None
+  assert 0 <= figures['cases'][1]['broken'] <= 1
+  assert figures['machine']['matmul_flops'] > 0 and figures['networks']['batch_size'] == 8
+  assert 'classifier_step' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  'argument, text',
+  [
+    ('--cases=gan_step,attack', "--cases: found 'attack', expected some of gan_step, "),
+    ('--repeats=0', '--repeats is 0, expected at least 1'),
+  ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(argument, text, capsys):
+  assert command.main([argument]) == 2
+  captured = capsys.readouterr()
+  assert captured.err.startswith('error: ' + text) and captured.err.count('\n') == 1
