@@ -37,7 +37,7 @@ ALLOWED = {
   'report': (*BASE, 'report'),
   'config_check': (*ALGORITHMS, 'data', 'methods', 'models', 'parallel', 'toy', 'workdir'),
   # Above it.
-  'training.loop': (*BASE, 'training.checkpoint', 'interruption', 'parallel', 'progress', 'workdir'),
+  'training.loop': (*BASE, 'training.checkpoint', 'interruption', 'progress', 'workdir'),
   'training.checkpoint': BASE,
   'training': (*ALGORITHMS, 'models', 'methods'),
   'toy': ('types', 'ranges', 'mixing', 'report'),

@@ -62,8 +62,8 @@ def loop(workdir, name='toy', step_fn=descend, hook=None, batch_fn=batch_fn):
     batch_size=1,
     step_fn=lambda step, state, batch: step_fn(state, batch),
     batch_fn=batch_fn,
-    saved=lambda state: {'step': state.step, 'key': state.key, 'x': state.x},
-    merge=lambda state, part: state.replace(**part),
+    saved=('step', 'key', 'x'),
+    place_fn=lambda state: state,
     hook=hook,
   )
 

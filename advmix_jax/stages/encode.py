@@ -16,7 +16,7 @@ from advmix_jax.models.image_encoder import ImageEncoder
 from advmix_jax.progress import track
 from advmix_jax.ranges import to_float
 from advmix_jax.stages.experiment import Experiment, require, shapes
-from advmix_jax.training.amortised import AmortisedState, amortised_step, create_amortised_state
+from advmix_jax.training.amortised import amortised_step, create_amortised_state
 from advmix_jax.training.loop import Loop, run_loop
 from advmix_jax.types import Dataset, PyTree
 from advmix_jax.workdir import read_arrays, read_json, write_arrays, write_json
@@ -69,10 +69,12 @@ def run(experiment: Experiment) -> None:
   encode_fn = encoder(experiment, features_fn)
   shared = parallel.replicate(shared)
   for name, part in todo.items():
-    encode_part(experiment, name, part, lambda batch, keys=experiment.key(f'encode/{name}'): encode_fn(shared | {'key': keys}, batch))
+    given = shared | {'key': parallel.replicate(experiment.key(f'encode/{name}'))}
+    encode_part(experiment, name, part, functools.partial(encode_fn, given))
 
 
 def start_model(experiment: Experiment) -> ImageEncoder:
+  """The network whose guess Algorithm 1 starts from."""
   decoder = experiment.decoder
   return ImageEncoder(tuple(experiment.config.encode.init_fmaps), decoder.num_layers, decoder.w_size)
 
@@ -100,6 +102,7 @@ def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared
   """Trains the amortised start, or reads it; its parameters."""
   config = experiment.config
   path = experiment.workdir.path / 'encode' / 'start' / 'encoder.safetensors'
+
   def create(key):
     return create_amortised_state(
       key,
@@ -119,9 +122,6 @@ def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared
   positions = parallel.shard(np.arange(batch_size, dtype=np.int32))
   step = parallel.pmap_step(functools.partial(amortised_step, settings=settings, axis_name=parallel.AXIS))
 
-  def saved(state: AmortisedState):
-    return {name: getattr(state, name) for name in ('step', 'key', 'params', 'opt_state')}
-
   state = run_loop(
     Loop(
       name='encoder',
@@ -130,8 +130,8 @@ def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared
       batch_size=batch_size,
       step_fn=lambda i, state, batch: step(state, batch),
       batch_fn=lambda i: positions,
-      saved=saved,
-      merge=lambda state, part: state.replace(**part),
+      saved=('step', 'key', 'params', 'opt_state'),
+      place_fn=parallel.replicate,
     ),
     state,
     experiment.workdir,

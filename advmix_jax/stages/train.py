@@ -12,7 +12,7 @@ from advmix_jax.stages.encode import load_latents
 from advmix_jax.stages.experiment import Experiment
 from advmix_jax.training.classifier import train_step
 from advmix_jax.training.loop import Loop, run_loop
-from advmix_jax.types import Batch, TrainState
+from advmix_jax.types import Batch
 
 
 def run(experiment: Experiment) -> None:
@@ -56,16 +56,10 @@ def train_method(experiment: Experiment, method: str) -> None:
       batch_size=config.train.batch_size,
       step_fn=lambda step, state, batch: step_fn(state, batch),
       batch_fn=batch_fn,
-      saved=changing_part,
-      merge=lambda state, part: state.replace(**part),
+      saved=('step', 'key', 'params', 'opt_state', 'ema_params'),
+      place_fn=parallel.replicate,
     ),
     experiment.new_classifier(with_generator=mixes),
     experiment.workdir,
   )
   save_tree(experiment.classifier_file(method), state.params if state.ema_params is None else state.ema_params)
-
-
-def changing_part(state: TrainState) -> dict:
-  """What a checkpoint of the state must hold: all but the frozen generator."""
-  names = ('step', 'key', 'params', 'opt_state', 'ema_params')
-  return {name: getattr(state, name) for name in names if getattr(state, name) is not None}

@@ -60,8 +60,11 @@ def run(experiment: Experiment) -> None:
       batch_size=config.batch_size,
       step_fn=lambda step, state, batch: steps[step % config.r1_interval == 0](state, batch),
       batch_fn=lambda step: parallel.shard(to_float(images[order[step]])),
-      saved=changing_part,
-      merge=lambda state, part: state.replace(**part),
+      saved=(
+        *('step', 'key', 'generator', 'discriminator', 'generator_opt', 'discriminator_opt'),
+        *('ema', 'w_avg', 'noise'),
+      ),
+      place_fn=parallel.replicate,
       hook=hook,
     ),
     jax.jit(functools.partial(create, experiment))(experiment.key('gan')),
@@ -75,12 +78,6 @@ def create(experiment: Experiment, key: Array) -> GanState:
   """A fresh state."""
   tx = optax.adam(experiment.config.generator.learning_rate, b1=0.0, b2=0.99, eps=1e-8)
   return create_gan_state(key, experiment.generator_model, experiment.discriminator_model, tx)
-
-
-def changing_part(state: GanState) -> dict[str, PyTree]:
-  """What a checkpoint of the state must hold."""
-  names = ('step', 'key', 'generator', 'discriminator', 'generator_opt', 'discriminator_opt', 'ema', 'w_avg', 'noise')
-  return {name: getattr(state, name) for name in names}
 
 
 def grid_writer(experiment: Experiment):

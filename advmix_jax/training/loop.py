@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 
-from advmix_jax import interruption, parallel
+from advmix_jax import interruption
 from advmix_jax.progress import track
 from advmix_jax.training.checkpoint import Checkpointer
 from advmix_jax.types import PyTree, RunError
@@ -25,8 +25,8 @@ class Loop(NamedTuple):
     batch_size: examples in a step, for the rate.
     step_fn: `(step, state, batch) -> (state, metrics)`; the state may be donated.
     batch_fn: `step -> batch`, random access, so that a resumed run needs no iterator state.
-    saved: the part of the state that changes.
-    merge: puts a restored part back into a state.
+    saved: the fields of the state that training changes.
+    place_fn: puts a state on the devices.
     hook: `(step, state)`, called after every step; None = nothing.
   """
 
@@ -36,8 +36,8 @@ class Loop(NamedTuple):
   batch_size: int
   step_fn: Callable[[int, PyTree, PyTree], tuple[PyTree, dict[str, jax.Array]]]
   batch_fn: Callable[[int], PyTree]
-  saved: Callable[[PyTree], PyTree]
-  merge: Callable[[PyTree, PyTree], PyTree]
+  saved: tuple[str, ...]
+  place_fn: Callable[[PyTree], PyTree]
   hook: Callable[[int, PyTree], None] | None = None
 
 
@@ -58,27 +58,23 @@ def run_loop(loop: Loop, state: PyTree, workdir: Workdir) -> PyTree:
   """
   config = workdir.config
   checkpointer = Checkpointer(loop.folder, config.checkpoint.keep)
-  restored = checkpointer.restore(loop.saved(state))
-  state = parallel.replicate(state if restored is None else loop.merge(state, restored))
+  restored = checkpointer.restore(changing_part(loop, state))
+  state = loop.place_fn(state if restored is None else state.replace(**restored))
   first = int(state.step)
   if first:
     print(f'{loop.name}: going on from step {first}', flush=True)
-  saved_at = time.monotonic()
-  pending: tuple[int, dict[str, jax.Array]] | None = None
-  last_loss = ''
+  saved_at = window_start = time.monotonic()
+  window = first
+  pending: tuple[int, dict[str, jax.Array], float] | None = None
 
   def report(step: int, metrics: dict[str, jax.Array], rate: float) -> str:
-    values = {f'{loop.name}/{name}': float(value) for name, value in metrics.items()}
-    for name, value in values.items():
-      if not math.isfinite(value):
-        raise RunError(f'{name} is {value} at step {step}; lower the learning rate, or look at the data')
-    workdir.log(step, {**values, f'timing/{loop.name}/images_per_sec': rate})
-    losses = ' '.join(f'{name.removeprefix(loop.name + "/")} {value:.4f}' for name, value in values.items() if 'loss' in name)
-    return f'{losses}  {rate:.0f} images/s'
+    values = finite_values(loop.name, step, metrics)
+    workdir.log(step, values | {f'timing/{loop.name}/images_per_sec': rate})
+    losses = [f'{name.removeprefix(loop.name + "/")} {value:.4f}' for name, value in values.items() if 'loss' in name]
+    return f'{" ".join(losses)}  {rate:.0f} images/s'
 
   try:
     with track(loop.name, loop.num_steps, first) as update:
-      window, window_start = first, time.monotonic()
       for step in range(first, loop.num_steps):
         state, metrics = loop.step_fn(step, state, loop.batch_fn(step))
         done = step + 1
@@ -86,29 +82,35 @@ def run_loop(loop: Loop, state: PyTree, workdir: Workdir) -> PyTree:
           loop.hook(done, state)
         if done % config.log_every_steps == 0 or done == loop.num_steps:
           # The metrics of the last logged step are long there; reading this step's would stall the devices.
+          text = '' if pending is None else report(*pending)
           now = time.monotonic()
           rate = (done - window) * loop.batch_size / max(now - window_start, 1e-9)
-          if pending is not None:
-            last_loss = report(*pending, rate)
-          pending, window, window_start = (done, metrics), done, now
-          update(done, last_loss)
+          pending, window, window_start = (done, metrics, rate), done, now
+          update(done, text)
         stop = interruption.requested()
         if stop or time.monotonic() - saved_at > config.checkpoint.seconds:
-          check_finite(loop.name, done, metrics)
-          checkpointer.save(done, loop.saved(state))
+          finite_values(loop.name, done, metrics)  # A broken state must not become the newest checkpoint.
+          checkpointer.save(done, changing_part(loop, state))
           saved_at = time.monotonic()
         if stop:
           interruption.check()
       if pending is not None:
-        report(*pending, 0.0)
-    checkpointer.save(loop.num_steps, loop.saved(state))
+        report(*pending)
+    checkpointer.save(loop.num_steps, changing_part(loop, state))
   finally:
     checkpointer.close()
   return state
 
 
-def check_finite(name: str, step: int, metrics: dict[str, jax.Array]) -> None:
-  """Raises `RunError` rather than let a broken state become the newest checkpoint."""
-  for metric, value in metrics.items():
-    if not math.isfinite(float(value)):
-      raise RunError(f'{name}/{metric} is {float(value)} at step {step}; lower the learning rate, or look at the data')
+def changing_part(loop: Loop, state: PyTree) -> dict[str, PyTree]:
+  """What a checkpoint must hold: the fields that training changes, but for those that are not in use."""
+  return {name: getattr(state, name) for name in loop.saved if getattr(state, name) is not None}
+
+
+def finite_values(name: str, step: int, metrics: dict[str, jax.Array]) -> dict[str, float]:
+  """Metrics as numbers, `NAME/` before theirs. Raises `RunError`, naming the step, if one is not finite."""
+  values = {f'{name}/{metric}': float(value) for metric, value in metrics.items()}
+  for metric, value in values.items():
+    if not math.isfinite(value):
+      raise RunError(f'{metric} is {value} at step {step}; lower the learning rate, or look at the data')
+  return values
