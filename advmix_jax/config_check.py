@@ -45,6 +45,7 @@ RULES: dict[str, Rule] = {
   'generator.sample_kimg': ABOVE_0,
   'encode.init': _one_of('encoder', 'mean'),
   'encode.init_kimg': ABOVE_0,
+  'encode.init_batch_size': COUNT_FROM_1,
   'encode.init_fmaps': WIDTHS,
   'encode.init_learning_rate': ABOVE_0,
   'encode.num_steps': COUNT,
@@ -100,8 +101,8 @@ def check_config(config: ConfigDict) -> None:
   if 'toy' in config:
     toy.check_config(config.toy)
   check_sizes(config)
-  for key in ('generator.batch_size', 'encode.batch_size', 'train.batch_size', 'evaluate.batch_size'):
-    parallel.check_divisible(values[key], f'config.{key}')
+  for part in ('generator.batch_size', 'encode.init_batch_size', 'encode.batch_size', 'train.batch_size', 'evaluate.batch_size'):
+    parallel.check_divisible(values[part], f'config.{part}')
   unknown = [name for name in config.train.methods if name not in METHODS]
   if unknown or not config.train.methods:
     found = ', '.join(unknown) or 'empty'

@@ -31,18 +31,19 @@ def get_config(variant: str = 'cpu') -> ml_collections.ConfigDict:
 
 
 def set_cpu(c: ml_collections.ConfigDict) -> None:
-  c.data.num_train = 10000
-  c.generator.fmaps = (96, 64, 32, 16)
+  c.data.num_train = 8000
+  c.generator.fmaps = (64, 48, 32, 16)
   c.generator.latent_size = 64
   c.generator.w_size = 64
-  c.generator.total_kimg = 400.0
+  c.generator.total_kimg = 300.0
   c.generator.sample_kimg = 40.0
-  c.encode.init_kimg = 100.0
+  c.encode.init_kimg = 60.0
   c.encode.num_steps = 20
   c.encode.init_fmaps = (16, 32, 48, 64)
   c.attack.num_restarts = 3
-  c.attack.num_steps = 5
-  c.train.num_epochs = 5.0  # As in the paper.
+  c.attack.num_steps = 4
+  c.train.num_epochs = 6.0  # Paper: 5.
+  c.train.learning_rate = 2e-3
   c.evaluate.num_examples = 500
 
 
@@ -51,8 +52,10 @@ def set_paper(c: ml_collections.ConfigDict) -> None:
   c.generator.latent_size = 512
   c.generator.w_size = 512
   c.generator.mapping_layers = 8
+  c.generator.batch_size = 64
   c.generator.learning_rate = 1e-3
   c.generator.r1_interval = 1
+  c.generator.style_mixing_prob = 0.9
   c.generator.style_mixing_cut = 'batch'
   c.generator.ema_kimg = 10.0
   c.generator.total_kimg = 5000.0
@@ -61,4 +64,6 @@ def set_paper(c: ml_collections.ConfigDict) -> None:
   c.encode.init_fmaps = (64, 128, 256, 256)
   c.encode.num_steps = 100
   c.train.fmaps = (32, 32, 64, 64)
+  c.attack.num_restarts = 5
+  c.attack.num_steps = 7
   c.train.num_epochs = 5.0

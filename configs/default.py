@@ -29,22 +29,23 @@ def get_config() -> ml_collections.ConfigDict:
   c.generator.latent_size = 32  # Size of z.
   c.generator.w_size = 32  # Size of one row of w. The paper's is 512.
   c.generator.mapping_layers = 4  # StyleGAN: 8.
-  c.generator.total_kimg = 100.0  # Length of training in thousands of real images shown (open).
-  c.generator.batch_size = 64
+  c.generator.total_kimg = 110.0  # Length of training in thousands of real images shown (open).
+  c.generator.batch_size = 16  # Small: at this length of training the number of updates counts most.
   c.generator.learning_rate = 2e-3  # StyleGAN: 1e-3. Adam with beta1 0, beta2 0.99.
   c.generator.r1_gamma = 10.0
   c.generator.r1_interval = 8  # R1 every n-th step, n times as strong; 1 = exact, as StyleGAN 1.
-  c.generator.style_mixing_prob = 0.9
+  c.generator.style_mixing_prob = 0.0  # StyleGAN: 0.9. Mixing during training costs quality in so short a run.
   c.generator.style_mixing_cut = 'sample'  # sample | batch (StyleGAN 1): who shares the cut.
-  c.generator.ema_kimg = 10.0  # Half-life of the averaged generator, as StyleGAN.
+  c.generator.ema_kimg = 5.0  # Half-life of the averaged generator. StyleGAN: 10.
   c.generator.sample_kimg = 20.0  # Sample and style-mixing grids are written this often.
 
   c.encode = ml_collections.ConfigDict()
   c.encode.init = 'encoder'  # encoder: amortised start | mean: w_avg, as in Algorithm 1.
   c.encode.init_kimg = 40.0  # Generated images the amortised encoder learns from.
+  c.encode.init_batch_size = 64
   c.encode.init_fmaps = (32, 48, 64)  # Its feature maps at full, half, ... resolution.
   c.encode.init_learning_rate = 2e-3
-  c.encode.num_steps = 50  # N of Algorithm 1. Paper: 2000 from w_avg.
+  c.encode.num_steps = 40  # N of Algorithm 1. Paper: 2000 from w_avg.
   c.encode.learning_rate = 0.05
   c.encode.final_learning_rate = 0.01  # From 3/4 of the steps on, as in the paper's listing.
   c.encode.features = 'discriminator'  # discriminator | vgg16 | pixel
@@ -59,8 +60,8 @@ def get_config() -> ml_collections.ConfigDict:
   c.attack.mixing_level = 4  # m: layers from here on do not carry the label (digits 4, 32 px 6).
   c.attack.epsilon = 0.03  # Radius of the l-infinity box around map(z), per coordinate of w.
   c.attack.step_size = 0.005
-  c.attack.num_restarts = 5  # Nr in training.
-  c.attack.num_steps = 7  # K in training; 0 = the worst of Nr random mixes.
+  c.attack.num_restarts = 3  # Nr in training. Paper: 5.
+  c.attack.num_steps = 5  # K in training; 0 = the worst of Nr random mixes. Paper: 7.
   c.attack.update = 'sign'  # sign (listing) | gradient (pseudo-code) (open).
   c.attack.select = 'highest_loss'  # highest_loss | first_error, in training (open).
   c.attack.start_from = 'reconstruction'  # reconstruction | original, in training (open).

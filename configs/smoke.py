@@ -21,6 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.generator.sample_kimg = 0.32
   c.generator.r1_interval = 2
   c.encode.init_kimg = 0.16
+  c.encode.init_batch_size = 16
   c.encode.init_fmaps = (8, 8)
   c.encode.num_steps = 4
   c.encode.batch_size = 32

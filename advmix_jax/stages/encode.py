@@ -117,7 +117,7 @@ def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared
     return load_tree(path, shapes(create).params)
   state = jax.jit(create)(experiment.key('encode/start'))
   state = state.replace(decoder_params=shared['decoder'], feature_params=shared['features'])
-  batch_size = config.generator.batch_size
+  batch_size = config.encode.init_batch_size
   settings = encode_settings(config)
   positions = parallel.shard(np.arange(batch_size, dtype=np.int32))
   step = parallel.pmap_step(functools.partial(amortised_step, settings=settings, axis_name=parallel.AXIS))
