@@ -27,7 +27,10 @@ ABOVE_0: Rule = (lambda v: _number(v) and v > 0, 'a number above 0')
 COUNT: Rule = (lambda v: isinstance(v, int) and v >= 0, 'a whole number of at least 0')
 COUNT_FROM_1: Rule = (lambda v: isinstance(v, int) and v >= 1, 'a whole number of at least 1')
 SHARE: Rule = (lambda v: _number(v) and 0 <= v <= 1, 'a number in [0, 1]')
-WIDTHS: Rule = (lambda v: len(v) > 0 and all(isinstance(x, int) and x > 0 for x in v), 'whole numbers above 0')
+WIDTHS: Rule = (
+  lambda v: len(v) > 0 and all(isinstance(x, int) and x > 0 for x in v),
+  'whole numbers above 0',
+)
 
 RULES: dict[str, Rule] = {
   'generator.fmaps': WIDTHS,
@@ -101,12 +104,26 @@ def check_config(config: ConfigDict) -> None:
   if 'toy' in config:
     toy.check_config(config.toy)
   check_sizes(config)
-  for part in ('generator.batch_size', 'encode.init_batch_size', 'encode.batch_size', 'train.batch_size', 'evaluate.batch_size'):
+  for part in (
+    'generator.batch_size',
+    'encode.init_batch_size',
+    'encode.batch_size',
+    'train.batch_size',
+    'evaluate.batch_size',
+  ):
     parallel.check_divisible(values[part], f'config.{part}')
   unknown = [name for name in config.train.methods if name not in METHODS]
   if unknown or not config.train.methods:
-    found = ', '.join(unknown) or 'empty'
+    found = ', '.join(unknown) or 'none'
     raise BadInputError(f'config.train.methods: found {found}, expected some of {", ".join(METHODS)}')
+
+
+def split_names(config: ConfigDict) -> None:
+  """Lets lists of names be written `a,b` on the command line, as well as `('a', 'b')`."""
+  for owner, key in ((config, 'stages'), (config.train, 'methods')):
+    value = owner[key]
+    parts = [value] if isinstance(value, str) else value
+    owner[key] = tuple(name.strip() for part in parts for name in part.split(',') if name.strip())
 
 
 def check_sizes(config: ConfigDict) -> None:

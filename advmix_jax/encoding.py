@@ -52,7 +52,9 @@ def squared_error(a: Array, b: Array) -> Array:
   return jnp.mean(jnp.square(a - b).reshape(a.shape[0], -1), axis=1)
 
 
-def reconstruction_loss(image: Array, target: Array, features: dict, target_features: dict, s: EncodeSettings) -> Array:
+def reconstruction_loss(
+  image: Array, target: Array, features: dict, target_features: dict, s: EncodeSettings
+) -> Array:
   """L_rec `[B]`: `alpha_0 mse(x', x) + sum_i alpha_i mse(A_i(x'), A_i(x))`."""
   loss = s.pixel_weight * squared_error(image, target)
   return loss + s.feature_weight * feature_loss(features, target_features)

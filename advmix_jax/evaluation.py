@@ -39,7 +39,12 @@ def through_uint8(images: Array) -> Array:
 
 
 def attack_once(
-  settings: attack.LatentAttack, select: str, classify_fn: ClassifyFn, decoder: Decoder, shared: PyTree, batch: PyTree
+  settings: attack.LatentAttack,
+  select: str,
+  classify_fn: ClassifyFn,
+  decoder: Decoder,
+  shared: PyTree,
+  batch: PyTree,
 ) -> tuple[Array, Array]:
   """One restart of Algorithm 2 against a batch.
 
@@ -116,7 +121,9 @@ def group_accuracy(correct: np.ndarray, labels: np.ndarray, num_classes: int) ->
   return [float(correct[labels == k].mean()) for k in range(num_classes)]
 
 
-def predict_all(predict_fn: Callable[[np.ndarray], np.ndarray], images: np.ndarray, batch_size: int) -> np.ndarray:
+def predict_all(
+  predict_fn: Callable[[np.ndarray], np.ndarray], images: np.ndarray, batch_size: int
+) -> np.ndarray:
   """Predicted classes `[N]` of `images [N, H, W, C]` uint8, each counted once."""
   found = [
     np.asarray(predict_fn(images[positions]))[:real]

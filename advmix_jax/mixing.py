@@ -57,4 +57,6 @@ def random_mix(keys: Array, decoder: Decoder, params: PyTree, w: Array, typical_
     typical_delta: see `draw_z`.
   """
   w_par, _ = split(w, decoder.mixing_level)
-  return decoder.fine(params, decoder.coarse(params, w_par), draw_w_perp(keys, decoder, params, typical_delta))
+  return decoder.fine(
+    params, decoder.coarse(params, w_par), draw_w_perp(keys, decoder, params, typical_delta)
+  )

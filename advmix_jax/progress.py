@@ -5,7 +5,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+  BarColumn,
+  MofNCompleteColumn,
+  Progress,
+  TextColumn,
+  TimeElapsedColumn,
+  TimeRemainingColumn,
+)
 
 LINE_SECONDS = 10.0
 
@@ -31,7 +38,9 @@ def track(name: str, total: int, done: int = 0) -> Iterator[Callable[[int, str],
     last_line = now
     rate = (done - first) / max(now - start, 1e-9)
     left = f'{clock((total - done) / rate)} left' if rate > 0 else ''
-    print(f'{name}: {done}/{total}  {clock(now - start)} {left}  {text}'.rstrip(), file=sys.stderr, flush=True)
+    print(
+      f'{name}: {done}/{total}  {clock(now - start)} {left}  {text}'.rstrip(), file=sys.stderr, flush=True
+    )
 
   yield update
 

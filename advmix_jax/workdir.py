@@ -8,7 +8,7 @@ import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 import numpy as np
@@ -102,7 +102,7 @@ class Workdir:
   def __init__(self, path: Path, config: ConfigDict):
     self.path = path
     self.config = config
-    self._metrics = (path / 'metrics.jsonl').open('a')
+    self._metrics = open_lines(path / 'metrics.jsonl')
     self._events = tensorboardX.SummaryWriter(str(path / 'events'))
 
   def log(self, step: int, values: dict[str, float]) -> None:
@@ -117,6 +117,15 @@ class Workdir:
   def close(self) -> None:
     self._metrics.close()
     self._events.close()
+
+
+def open_lines(path: Path) -> TextIO:
+  """Opens a file of lines to append to; a last line that a kill cut off is ended first."""
+  cut_off = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b'\n')
+  file = path.open('a')
+  if cut_off:
+    file.write('\n')
+  return file
 
 
 def open_workdir(path: Path, config: ConfigDict) -> Workdir:

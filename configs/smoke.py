@@ -1,6 +1,6 @@
 """Every stage in under a minute, for tests: tiny networks, few steps; the numbers mean nothing.
 
-    python -m launch.pipeline --config=configs/smoke.py --workdir=runs/smoke
+python -m launch.pipeline --config=configs/smoke.py --workdir=runs/smoke
 """
 
 import ml_collections

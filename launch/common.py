@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Configuration file, FILE or FILE:VARIANT.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; the same command again goes on there.')
@@ -33,8 +33,8 @@ def run(argv: list[str], stages: tuple[str, ...] | None) -> int:
   try:
     read_flags(argv)
     keep_thread_pool(Path(WORKDIR.value))
-  except (flags.Error, OSError, KeyError, TypeError, ValueError, AttributeError, SyntaxError) as error:
-    return complain(str(error), BAD_INPUT)
+  except Exception as error:  # A configuration file is code and may raise anything.
+    return complain(flag_error(error), BAD_INPUT)
 
   from advmix_jax.types import BadInputError, Interrupted, RunError
 
@@ -52,6 +52,15 @@ def run(argv: list[str], stages: tuple[str, ...] | None) -> int:
   return OK
 
 
+def flag_error(error: Exception) -> str:
+  """One sentence of what the flag parser or the configuration file raised; it may hold a whole traceback."""
+  text = str(error.args[0]) if error.args else str(error)
+  if 'Did you mean' in text:
+    return f'unknown configuration key {text}'
+  lines = text.strip().splitlines()
+  return lines[-1] if 'Traceback' in text else text
+
+
 def complain(text: str, status: int) -> int:
   """Prints one line."""
   print('error: ' + ' '.join(text.split()), file=sys.stderr)
@@ -66,6 +75,8 @@ def read_flags(argv: list[str]) -> None:
   for name, flag in (('config', CONFIG), ('workdir', WORKDIR)):
     if not flag.value:
       raise ValueError(f'--{name} is missing')
+  if not isinstance(CONFIG.value, ConfigDict):
+    raise ValueError(f'--config: expected a file with get_config() -> ConfigDict')
 
 
 def keep_thread_pool(workdir: Path) -> None:
@@ -87,6 +98,7 @@ def run_stages(stages: tuple[str, ...] | None) -> None:
   from advmix_jax.workdir import open_workdir
 
   config = CONFIG.value
+  config_check.split_names(config)
   config_check.check_config(config)
   names = stages or tuple(config.stages)
   pipeline.check_stages(names)
@@ -109,4 +121,3 @@ def run_stages(stages: tuple[str, ...] | None) -> None:
     pipeline.print_results(experiment)
   finally:
     workdir.close()
-

@@ -43,7 +43,9 @@ def conv2d(x: Array, kernel: Array, padding: Padding | None = None) -> Array:
 
 
 def _lax_conv(x: Array, kernel: Array, padding: Padding) -> Array:
-  return lax.conv_general_dilated(x, kernel, (1, 1), (padding, padding), dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+  return lax.conv_general_dilated(
+    x, kernel, (1, 1), (padding, padding), dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+  )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -119,15 +121,17 @@ def upsample_conv(x: Array, kernel: Array) -> Array:
   features = kernel.shape[3]
   rows = [jnp.stack([kernel[0], kernel[1] + kernel[2]]), jnp.stack([kernel[0] + kernel[1], kernel[2]])]
   phases = [
-    jnp.stack([k[:, 0], k[:, 1] + k[:, 2]], axis=1) if even else jnp.stack([k[:, 0] + k[:, 1], k[:, 2]], axis=1)
+    jnp.stack([k[:, 0], k[:, 1] + k[:, 2]], axis=1)
+    if even
+    else jnp.stack([k[:, 0] + k[:, 1], k[:, 2]], axis=1)
     for k in rows
     for even in (True, False)
   ]
   y = conv2d(x, jnp.concatenate(phases, axis=3), (1, 1))
   y = y.reshape(batch, height + 1, width + 1, 2, 2, features)
-  y = jnp.stack([
-    jnp.stack([y[:, a : a + height, b : b + width, a, b] for b in (0, 1)], axis=3) for a in (0, 1)
-  ], axis=2)  # [B, H, 2, W, 2, O]
+  y = jnp.stack(
+    [jnp.stack([y[:, a : a + height, b : b + width, a, b] for b in (0, 1)], axis=3) for a in (0, 1)], axis=2
+  )  # [B, H, 2, W, 2, O]
   return y.reshape(batch, 2 * height, 2 * width, features)
 
 

@@ -26,7 +26,9 @@ def minibatch_stddev(x: Array, group_size: int = 4, axis_name: str | None = None
   whole = x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
   size = min(group_size, whole.shape[0])
   if whole.shape[0] % size:
-    raise ValueError(f'minibatch stddev: a batch of {whole.shape[0]} is not a multiple of the group size {size}')
+    raise ValueError(
+      f'minibatch stddev: a batch of {whole.shape[0]} is not a multiple of the group size {size}'
+    )
   groups = whole.reshape(size, -1, *x.shape[1:])
   variance = jnp.mean(jnp.square(groups - jnp.mean(groups, axis=0, keepdims=True)), axis=0)
   statistic = jnp.tile(jnp.mean(jnp.sqrt(variance + 1e-8), axis=(1, 2, 3)), size)
@@ -71,5 +73,7 @@ class Discriminator(nn.Module):
   def __call__(self, images: Array, axis_name: str | None = None) -> Array:
     x = minibatch_stddev(self.features(images)['block_4'], axis_name=axis_name)
     x = leaky_relu(self.conv(x))
-    x = x.transpose(0, 3, 1, 2).reshape(x.shape[0], math.prod(x.shape[1:]))  # Official weights expect C, H, W.
+    x = x.transpose(0, 3, 1, 2).reshape(
+      x.shape[0], math.prod(x.shape[1:])
+    )  # Official weights expect C, H, W.
     return self.out(leaky_relu(self.dense(x)))[:, 0]

@@ -182,7 +182,8 @@ def draw_noise(key: Array, num_layers: int, batch: int = 1) -> tuple[Array, ...]
   """Standard normal noise for each layer, `[batch, R_i, R_i, 1]` float32. The key is consumed."""
   sizes = [4 * 2 ** (i // 2) for i in range(num_layers)]
   return tuple(
-    jax.random.normal(k, (batch, s, s, 1)) for k, s in zip(jax.random.split(key, num_layers), sizes, strict=True)
+    jax.random.normal(k, (batch, s, s, 1))
+    for k, s in zip(jax.random.split(key, num_layers), sizes, strict=True)
   )
 
 

@@ -59,7 +59,9 @@ def parts(experiment: Experiment) -> dict[str, Dataset]:
 
 def run(experiment: Experiment) -> None:
   """Writes `encode/PART/shard-NNNNN.npz` and, when a part is whole, `encode/PART/manifest.json`."""
-  todo = {name: part for name, part in parts(experiment).items() if not experiment.latents_file(name).exists()}
+  todo = {
+    name: part for name, part in parts(experiment).items() if not experiment.latents_file(name).exists()
+  }
   if not todo:
     return
   features_fn, feature_params = features(experiment)
@@ -169,7 +171,9 @@ def encode_part(experiment: Experiment, name: str, part: Dataset, encode_batch) 
       'num_images': len(part),
       'error': {'mean': float(errors.mean()), 'median': float(np.median(errors)), 'max': float(errors.max())},
       'variance_of_images': variance,
-      'worst': [{'index': int(part.index[i]), 'label': int(part.labels[i]), 'error': float(errors[i])} for i in worst],
+      'worst': [
+        {'index': int(part.index[i]), 'label': int(part.labels[i]), 'error': float(errors[i])} for i in worst
+      ],
     },
   )
   experiment.workdir.log(0, {f'encode/{name}/error/mean': float(errors.mean())})

@@ -9,7 +9,7 @@ from advmix_jax.methods import latent_attack_settings
 from advmix_jax.progress import track
 from advmix_jax.ranges import to_uint8
 from advmix_jax.stages.encode import load_latents
-from advmix_jax.stages.experiment import Experiment
+from advmix_jax.stages.experiment import Experiment, require
 from advmix_jax.types import PyTree
 from advmix_jax.workdir import config_hash, read_json, write_arrays, write_json
 
@@ -19,6 +19,9 @@ def run(experiment: Experiment) -> None:
   evaluate = Evaluator(experiment)
   folder = experiment.workdir.path / 'evaluate'
   methods = {}
+  require(experiment.latents_file(experiment.config.evaluate.split), 'encode')
+  for method in experiment.config.train.methods:
+    require(experiment.classifier_file(method), 'train')
   for method in experiment.config.train.methods:
     interruption.check()
     file = folder / f'{method}.json'
@@ -28,7 +31,9 @@ def run(experiment: Experiment) -> None:
       write_json(file, measured)
       names = {'clean_accuracy': 'clean', 'perturbed_accuracy': 'perturbed'}
       split = experiment.config.evaluate.split
-      experiment.workdir.log(0, {f'{split}/{method}/accuracy/{name}': measured[key] for key, name in names.items()})
+      experiment.workdir.log(
+        0, {f'{split}/{method}/accuracy/{name}': measured[key] for key, name in names.items()}
+      )
     methods[method] = read_json(file)
   write_json(experiment.workdir.path / 'results.json', results(experiment, methods))
 

@@ -9,7 +9,7 @@ from advmix_jax.interop.weights import save_tree
 from advmix_jax.methods import METHODS, NEEDS_LATENTS
 from advmix_jax.ranges import to_float
 from advmix_jax.stages.encode import load_latents
-from advmix_jax.stages.experiment import Experiment
+from advmix_jax.stages.experiment import Experiment, require
 from advmix_jax.training.classifier import train_step
 from advmix_jax.training.loop import Loop, run_loop
 from advmix_jax.types import Batch
@@ -17,9 +17,11 @@ from advmix_jax.types import Batch
 
 def run(experiment: Experiment) -> None:
   """Writes `train/METHOD/classifier.safetensors` for each of `train.methods`."""
-  for method in experiment.config.train.methods:
-    if not experiment.classifier_file(method).exists():
-      train_method(experiment, method)
+  todo = [name for name in experiment.config.train.methods if not experiment.classifier_file(name).exists()]
+  if any(method in NEEDS_LATENTS for method in todo):
+    require(experiment.latents_file('train'), 'encode')
+  for method in todo:
+    train_method(experiment, method)
 
 
 def train_method(experiment: Experiment, method: str) -> None:
@@ -62,4 +64,6 @@ def train_method(experiment: Experiment, method: str) -> None:
     experiment.new_classifier(with_generator=mixes),
     experiment.workdir,
   )
-  save_tree(experiment.classifier_file(method), state.params if state.ema_params is None else state.ema_params)
+  save_tree(
+    experiment.classifier_file(method), state.params if state.ema_params is None else state.ema_params
+  )

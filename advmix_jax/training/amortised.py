@@ -100,12 +100,18 @@ def amortised_step(
     features = state.features_fn(state.feature_params, decoded)
     reconstruction = jnp.mean(reconstruction_loss(decoded, images, features, target_features, settings))
     latent = jnp.mean(squared_error(guess, w)) / spread
-    metrics = {'loss': reconstruction + latent, 'pixel_error': jnp.mean(squared_error(decoded, images)), 'latent_error': latent}
+    metrics = {
+      'loss': reconstruction + latent,
+      'pixel_error': jnp.mean(squared_error(decoded, images)),
+      'latent_error': latent,
+    }
     return metrics['loss'], metrics
 
   gradients, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
   if axis_name is not None:
     gradients, metrics = jax.lax.pmean((gradients, metrics), axis_name)
   updates, opt_state = state.tx.update(gradients, state.opt_state, state.params)
-  state = state.replace(step=state.step + 1, params=optax.apply_updates(state.params, updates), opt_state=opt_state)
+  state = state.replace(
+    step=state.step + 1, params=optax.apply_updates(state.params, updates), opt_state=opt_state
+  )
   return state, metrics

@@ -24,6 +24,15 @@ def _typed(tree: PyTree, template: PyTree) -> PyTree:
   return jax.tree.map(lambda x, t: jax.random.wrap_key_data(x) if _is_key(t) else x, tree, template)
 
 
+def _described(tree: PyTree) -> dict[str, tuple]:
+  """Shape and dtype of each array by its path."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): (tuple(x.shape), str(x.dtype))
+    for path, x in leaves
+  }
+
+
 class Checkpointer:
   """Checkpoints of one loop in one folder, newest last.
 
@@ -34,7 +43,8 @@ class Checkpointer:
 
   def __init__(self, folder: Path, keep: int):
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
-    self._manager = ocp.CheckpointManager(folder, options=options)
+    handler = ocp.StandardCheckpointHandler()
+    self._manager = ocp.CheckpointManager(folder, options=options, item_handlers=handler)
     self._folder = folder
 
   def save(self, step: int, state: PyTree) -> None:
@@ -56,15 +66,31 @@ class Checkpointer:
     """The newest checkpoint that can be read, as `template`; None if there is none.
 
     A broken checkpoint is named, deleted, and the one before it is taken.
+
+    Raises:
+      RunError: if a checkpoint is whole but holds other arrays than the template; it is left alone.
     """
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(template))
     for step in sorted(self._manager.all_steps(), reverse=True):
       try:
-        return _typed(self._manager.restore(step, args=ocp.args.StandardRestore(abstract)), template)
+        found, expected = _described(self._manager.item_metadata(step).tree), _described(abstract)
+        restored = None
+        if found == expected:  # Otherwise orbax would cast or fail.
+          restored = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
       except Exception as error:  # A truncated file shows as one of many types.
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        logger.warning('checkpoint %s of %s is broken (%s); going back to the one before', step, self._folder, reason)
+        logger.warning(
+          'checkpoint %s of %s is broken (%s); going back to the one before', step, self._folder, reason
+        )
         self._manager.delete(step)
+        continue
+      if restored is None:
+        name = min(k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k))
+        raise RunError(
+          f'checkpoint {step} of {self._folder} holds {name} as {found.get(name, "absent")}, expected '
+          f'{expected.get(name, "absent")}; it was made by another version: delete the folder to start again'
+        )
+      return _typed(restored, template)
     return None
 
   def close(self) -> None:

@@ -175,11 +175,17 @@ def gan_step(
 
   fake, mean_w = fake_images(state.generator, d_key)
   w_avg = update_w_avg(state.w_avg, average(mean_w))
-  (d_loss, metrics), gradients = jax.value_and_grad(discriminator_loss, has_aux=True)(state.discriminator, fake)
-  discriminator_params, discriminator_opt = apply_gradients(state.discriminator, state.discriminator_opt, gradients)
+  (d_loss, metrics), gradients = jax.value_and_grad(discriminator_loss, has_aux=True)(
+    state.discriminator, fake
+  )
+  discriminator_params, discriminator_opt = apply_gradients(
+    state.discriminator, state.discriminator_opt, gradients
+  )
   ema = optax.incremental_update(state.generator, state.ema, 1 - settings.ema_decay)
 
-  (g_loss, mean_w), gradients = jax.value_and_grad(generator_loss, has_aux=True)(state.generator, discriminator_params)
+  (g_loss, mean_w), gradients = jax.value_and_grad(generator_loss, has_aux=True)(
+    state.generator, discriminator_params
+  )
   generator_params, generator_opt = apply_gradients(state.generator, state.generator_opt, gradients)
   metrics = average(metrics | {'loss/discriminator': d_loss, 'loss/generator': g_loss})
   state = state.replace(

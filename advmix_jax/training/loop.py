@@ -70,7 +70,9 @@ def run_loop(loop: Loop, state: PyTree, workdir: Workdir) -> PyTree:
   def report(step: int, metrics: dict[str, jax.Array], rate: float) -> str:
     values = finite_values(loop.name, step, metrics)
     workdir.log(step, values | {f'timing/{loop.name}/images_per_sec': rate})
-    losses = [f'{name.removeprefix(loop.name + "/")} {value:.4f}' for name, value in values.items() if 'loss' in name]
+    losses = [
+      f'{name.removeprefix(loop.name + "/")} {value:.4f}' for name, value in values.items() if 'loss' in name
+    ]
     return f'{" ".join(losses)}  {rate:.0f} images/s'
 
   try:
