@@ -114,12 +114,24 @@ class Experiment:
 
   @functools.cached_property
   def attacked_positions(self) -> np.ndarray:
-    """Which examples of the evaluated split are attacked, ascending; drawn by `data.split_seed`."""
-    total, wanted = len(self.evaluated), self.config.evaluate.num_examples
-    if not wanted:
-      return np.arange(total)
+    """Which examples of the evaluated split are attacked, ascending; drawn by `data.split_seed`.
+
+    Raises:
+      BadInputError: if there are not as many, or none of some class.
+    """
+    total = len(self.evaluated)
+    wanted = self.config.evaluate.num_examples or total
+    if wanted > total:
+      raise BadInputError(f'config.evaluate.num_examples is {wanted}, expected at most the {total} images there are')
     rng = np.random.default_rng((self.config.data.split_seed, total))
-    return np.sort(rng.choice(total, wanted, replace=False))
+    positions = np.sort(rng.choice(total, wanted, replace=False))
+    missing = set(range(self.evaluated.num_classes)) - set(self.evaluated.labels[positions].tolist())
+    if missing:
+      raise BadInputError(
+        f'config.evaluate.num_examples is {wanted}: found no {self.config.evaluate.split} image of the classes '
+        f'{sorted(missing)} among them, expected some of each'
+      )
+    return positions
 
 
 def shapes(init_fn: Callable[..., PyTree], *args) -> PyTree:

@@ -52,7 +52,8 @@ def describe(experiment: Experiment) -> None:
   versions = environment()
   print(
     f'{experiment.config.data.name}: {len(splits.train)} training, {len(splits.validation)} validation, '
-    f'{len(splits.test)} test images, {len(splits.generator)} for the generator, {experiment.image_shape}'
+    f'{len(splits.test)} test images ({len(experiment.attacked_positions)} {experiment.config.evaluate.split} images '
+    f'attacked), {len(splits.generator)} for the generator, {experiment.image_shape}'
   )
   print(', '.join(f'{name} {count_parameters(params):,} parameters' for name, params in sizes.items()))
   print(
