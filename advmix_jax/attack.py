@@ -2,8 +2,8 @@
 
 The search never sees a network. `objective_fn(x)` gives two values per example: the loss it climbs, and the
 score that decides which of the points it evaluated is kept, the starting points included; so a search is
-never weaker than its start. With `highest_loss` the score is the loss. With `first_error` (the 0-1 loss) it is
-infinite for a misclassified example, which the first such point keeps, and the search ends when all are.
+never weaker than its start. With `highest_loss` the score is the loss. With `first_error` (the 0-1 loss) it
+is infinite for a misclassified example, which the first such point keeps, and the search ends when all are.
 
     attack = LatentAttack(epsilon=0.03, num_restarts=5, num_steps=7, rule=ascent_rule('sign', 0.005))
     objective_fn = lambda images: objective(classifier(images), labels, 'highest_loss')
@@ -20,7 +20,6 @@ import optax
 from advmix_jax import mixing, projection
 from advmix_jax.ranges import pixel_distance
 from advmix_jax.types import Array, Decoder, PyTree
-
 
 ObjectiveFn = Callable[[PyTree], tuple[Array, Array]]  # x -> losses [B], scores [B].
 

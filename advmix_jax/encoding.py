@@ -8,13 +8,14 @@ Every image is a problem of its own; a batch solves many at once.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from advmix_jax import mixing
+from advmix_jax.ranges import AnyArray
 from advmix_jax.types import Array, Decoder, PyTree
 
 FeaturesFn = Callable[[PyTree, Array], dict[str, Array]]
@@ -40,11 +41,11 @@ class EncodeSettings(NamedTuple):
   mixing_weight: float
 
 
-class Encoded(NamedTuple):
+class Encoded(NamedTuple, Generic[AnyArray]):
   """Latents `w [B, L, D]` and the mean squared pixel error `[B]` of `dec(w)` in [-1, 1] units."""
 
-  w: Array
-  error: Array
+  w: AnyArray
+  error: AnyArray
 
 
 def squared_error(a: Array, b: Array) -> Array:
@@ -74,7 +75,7 @@ def encode(
   keys: Array,
   images: Array,
   start: Array,
-) -> Encoded:
+) -> Encoded[Array]:
   """Algorithm 1 on a batch: Adam on every row of `w` (W+).
 
   Args:

@@ -1,6 +1,7 @@
 """Signals that ask a run to stop: every loop polls, saves and ends; the same command goes on later."""
 
 import signal
+from types import FrameType
 
 from advmix_jax.types import Interrupted
 
@@ -13,7 +14,7 @@ def install() -> None:
     signal.signal(number, _note)
 
 
-def _note(number, frame) -> None:
+def _note(number: int, frame: FrameType | None) -> None:
   if number == signal.SIGINT and _received:  # A second Ctrl-C does not wait for the step to end.
     raise KeyboardInterrupt
   _received.append(number)

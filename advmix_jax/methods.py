@@ -4,8 +4,8 @@ A method is one function of the experiment's settings that returns
 
     perturb(key, state, batch) -> images [B, H, W, C] float32 in [-1, 1], targets [B, K] float32
 
-and one line in `METHODS`. `key` is the step's key and is consumed; what is random for an example is drawn from
-the key folded with its global index, what is random for a minibatch from the key itself.
+and one line in `METHODS`. `key` is the step's key and is consumed; what is random for an example is drawn
+from the key folded with its global index, what is random for a minibatch from the key itself.
 """
 
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def partners(key: Array, arrays: tuple[Array, ...], axis_name: str | None) -> tu
 
 
 def mixup(config: Config, axis_name: str | None = None) -> PerturbFn:
-  """Eq. 10 (Zhang et al. 2018): `lambda x_a + (1 - lambda) x_b`, targets alike, lambda ~ Beta(alpha, alpha)."""
+  """Eq. 10 (Zhang et al. 2018): `lambda x_a + (1 - lambda) x_b`, targets too; lambda ~ Beta(alpha, alpha)."""
 
   def perturb(key, state, batch):
     pair_key, weight_key = jax.random.split(key)

@@ -24,7 +24,11 @@ def track(name: str, total: int, done: int = 0) -> Iterator[Callable[[int, str],
     columns = [TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
     with Progress(*columns, TimeRemainingColumn(), TextColumn('{task.fields[text]}')) as bar:
       task = bar.add_task(name, total=total, completed=done, text='')
-      yield lambda done, text='': bar.update(task, completed=done, text=text)
+
+      def move(done: int, text: str = '') -> None:
+        bar.update(task, completed=done, text=text)
+
+      yield move
     return
 
   start, first = time.monotonic(), done

@@ -11,7 +11,10 @@ from advmix_jax.types import Array, PyTree
 
 def box(x: PyTree, lower: PyTree | float, upper: PyTree | float) -> PyTree:
   """Nearest point with `lower <= x <= upper`, elementwise; bounds are scalars or trees like `x`."""
-  spread = lambda bound: jax.tree.map(lambda _: bound, x) if isinstance(bound, int | float) else bound
+
+  def spread(bound: PyTree | float) -> PyTree:
+    return jax.tree.map(lambda _: bound, x) if isinstance(bound, int | float) else bound
+
   return jax.tree.map(jnp.clip, x, spread(lower), spread(upper))
 
 

@@ -1,5 +1,6 @@
 """The one place where image ranges are converted: uint8 at the edges, float32 in [-1, 1] inside."""
 
+from types import ModuleType
 from typing import TypeVar
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 AnyArray = TypeVar('AnyArray', np.ndarray, jax.Array)
 
 
-def _namespace(x: np.ndarray | jax.Array):
+def _namespace(x: np.ndarray | jax.Array) -> ModuleType:
   return jnp if isinstance(x, jax.Array) else np
 
 

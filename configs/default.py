@@ -22,7 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.data.num_test = 0  # Test images; 0 = all.
   c.data.split_seed = 0  # Fixes the split and the test colours: the test set is the same for every seed.
   c.data.generator_classes = ()  # Share of each class in the generator's data (Table 1); () = as it is.
-  c.data.generator_colours = ()  # rgb_mnist: share of red, green, blue for the generator (Table 2); () = even.
+  c.data.generator_colours = ()  # rgb_mnist: its share of red, green, blue (Table 2); () = even.
 
   c.generator = ml_collections.ConfigDict()
   c.generator.fmaps = (48, 32, 16)  # Feature maps at 4, 8, ... pixels (open).
@@ -34,9 +34,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.generator.learning_rate = 2e-3  # StyleGAN: 1e-3. Adam with beta1 0, beta2 0.99.
   c.generator.r1_gamma = 10.0
   c.generator.r1_interval = 8  # R1 every n-th step, n times as strong; 1 = exact, as StyleGAN 1.
-  c.generator.style_mixing_prob = (
-    0.0  # StyleGAN: 0.9. Mixing during training costs quality in so short a run.
-  )
+  c.generator.style_mixing_prob = 0.0  # StyleGAN: 0.9, which costs quality in so short a run.
   c.generator.style_mixing_cut = 'sample'  # sample | batch (StyleGAN 1): who shares the cut.
   c.generator.ema_kimg = 5.0  # Half-life of the averaged generator. StyleGAN: 10.
   c.generator.sample_kimg = 20.0  # Sample and style-mixing grids are written this often.

@@ -31,15 +31,15 @@ def run(argv: list[str], stages: tuple[str, ...] | None) -> int:
   logging.basicConfig(format='%(levelname)s: %(message)s', level=logging.WARNING)
   logging.getLogger('absl').setLevel(logging.ERROR)
   try:
-    read_flags(argv)
-    keep_thread_pool(Path(WORKDIR.value))
+    workdir = read_flags(argv)
+    keep_thread_pool(workdir)
   except Exception as error:  # A configuration file is code and may raise anything.
     return complain(flag_error(error), BAD_INPUT)
 
   from advmix_jax.types import BadInputError, Interrupted, RunError
 
   try:
-    run_stages(stages)
+    run_stages(workdir, stages)
   except BadInputError as error:
     return complain(str(error), BAD_INPUT)
   except Interrupted as error:
@@ -67,16 +67,18 @@ def complain(text: str, status: int) -> int:
   return status
 
 
-def read_flags(argv: list[str]) -> None:
-  """Parses the command line; the config file is loaded here."""
+def read_flags(argv: list[str]) -> Path:
+  """Parses the command line; the config file is loaded here. Returns the folder of the run."""
   rest = flags.FLAGS(argv)[1:]
   if rest:
     raise ValueError(f'unexpected argument {rest[0]!r}; flags look like --config=configs/digits.py')
-  for name, flag in (('config', CONFIG), ('workdir', WORKDIR)):
-    if not flag.value:
-      raise ValueError(f'--{name} is missing')
+  if not CONFIG.value:
+    raise ValueError('--config is missing')
+  if not WORKDIR.value:
+    raise ValueError('--workdir is missing')
   if not isinstance(CONFIG.value, ConfigDict):
-    raise ValueError(f'--config: expected a file with get_config() -> ConfigDict')
+    raise ValueError('--config: expected a file with get_config() -> ConfigDict')
+  return Path(WORKDIR.value)
 
 
 def keep_thread_pool(workdir: Path) -> None:
@@ -86,7 +88,7 @@ def keep_thread_pool(workdir: Path) -> None:
     os.environ.setdefault('NPROC', str(json.loads(file.read_text())['threads']))
 
 
-def run_stages(stages: tuple[str, ...] | None) -> None:
+def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
   """Checks everything, then runs."""
   import jax
 
@@ -103,14 +105,14 @@ def run_stages(stages: tuple[str, ...] | None) -> None:
   names = stages or tuple(config.stages)
   pipeline.check_stages(names)
   if config.compile_cache:
-    folder = os.environ.get('JAX_COMPILATION_CACHE_DIR') or str(Path.home() / '.cache' / 'advmix_jax')
-    jax.config.update('jax_compilation_cache_dir', folder)
+    cache = os.environ.get('JAX_COMPILATION_CACHE_DIR') or str(Path.home() / '.cache' / 'advmix_jax')
+    jax.config.update('jax_compilation_cache_dir', cache)
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
   if DOWNLOAD.value:
     if not config.data.dir:
       raise BadInputError('--download: config.data.dir is empty, expected the folder to put the files into')
     mnist.download(config.data.dir)
-  workdir = open_workdir(Path(WORKDIR.value), config)
+  workdir = open_workdir(folder, config)
   interruption.install()
   try:
     experiment = Experiment(workdir)

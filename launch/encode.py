@@ -1,6 +1,6 @@
 """Encodes the images into per-layer latents (Algorithm 1).
 
-python -m launch.encode --config=configs/digits.py --workdir=runs/digits [--config.key=value ...] [--dry_run]
+python -m launch.encode --config=configs/digits.py --workdir=runs/digits [--config.key=value] [--dry_run]
 """
 
 from launch import common

@@ -1,6 +1,6 @@
 """The whole job: every stage of the configuration, in order.
 
-python -m launch.pipeline --config=configs/digits.py --workdir=runs/digits [--config.key=value ...] [--dry_run]
+python -m launch.pipeline --config=configs/digits.py --workdir=runs/digits [--config.key=value] [--dry_run]
 """
 
 from launch import common

@@ -1,6 +1,6 @@
 """Writes the report with its pictures.
 
-python -m launch.report --config=configs/digits.py --workdir=runs/digits [--config.key=value ...] [--dry_run]
+python -m launch.report --config=configs/digits.py --workdir=runs/digits [--config.key=value] [--dry_run]
 """
 
 from launch import common

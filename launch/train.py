@@ -1,6 +1,6 @@
 """Trains a classifier with each method.
 
-python -m launch.train --config=configs/digits.py --workdir=runs/digits [--config.key=value ...] [--dry_run]
+python -m launch.train --config=configs/digits.py --workdir=runs/digits [--config.key=value] [--dry_run]
 """
 
 from launch import common

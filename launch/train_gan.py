@@ -1,6 +1,6 @@
 """Trains the StyleGAN.
 
-python -m launch.train_gan --config=configs/digits.py --workdir=runs/digits [--config.key=value ...] [--dry_run]
+python -m launch.train_gan --config=configs/digits.py --workdir=runs/digits [--config.key=value] [--dry_run]
 """
 
 from launch import common

@@ -13,7 +13,7 @@ from advmix_jax.types import Array
 
 
 class TruncatedVGG(nn.Module):
-  """Two blocks of two 3x3 convolutions and a 2x2 maximum, then one dense layer: "5 layers" (open in the paper).
+  """Two blocks of two 3x3 convolutions and a 2x2 maximum, then a dense layer: "5 layers" (open in the paper).
 
   Attributes:
     fmaps: widths of the four convolutions.

@@ -117,7 +117,7 @@ def upsample_conv(x: Array, kernel: Array) -> Array:
     `[B, 2H, 2W, O]`. Even output rows see inputs (i-1, i) through the kernel rows (0, 1+2), odd ones
     (i, i+1) through (0+1, 2); columns alike.
   """
-  batch, height, width, channels = x.shape
+  batch, height, width, _ = x.shape
   features = kernel.shape[3]
   rows = [jnp.stack([kernel[0], kernel[1] + kernel[2]]), jnp.stack([kernel[0] + kernel[1], kernel[2]])]
   phases = [

@@ -1,4 +1,4 @@
-"""StyleGAN 1 discriminator (Karras et al. 2018, 2019), whose activations also serve the encoder as features."""
+"""StyleGAN 1 discriminator (Karras et al. 2018, 2019); its activations also serve the encoder as features."""
 
 import math
 

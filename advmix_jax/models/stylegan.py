@@ -219,16 +219,17 @@ def stylegan_decoder(model: StyleGAN, mixing_level: int) -> Decoder:
   """
   if not 1 <= mixing_level < model.num_layers:
     raise ValueError(
-      f'mixing level {mixing_level} is outside 1..{model.num_layers - 1} of a generator with {model.num_layers} layers'
+      f'mixing level {mixing_level} is outside 1..{model.num_layers - 1} '
+      f'of a generator with {model.num_layers} layers'
     )
 
-  def call(params, *args, method):
-    return model.apply({'params': params['params']}, *args, params['noise'], method=method)
+  def call(params: PyTree, *args: PyTree, method: str) -> PyTree:
+    return model.apply({'params': params['params']}, *args, method=method)
 
   return Decoder(
-    map_z=lambda params, z: model.apply({'params': params['params']}, z, method='map_z'),
-    coarse=lambda params, w_par: call(params, w_par, method='coarse'),
-    fine=lambda params, trunk, w_perp: call(params, trunk, w_perp, method='fine'),
+    map_z=lambda params, z: call(params, z, method='map_z'),
+    coarse=lambda params, w_par: call(params, w_par, params['noise'], method='coarse'),
+    fine=lambda params, trunk, w_perp: call(params, trunk, w_perp, params['noise'], method='fine'),
     w_avg=lambda params: params['w_avg'],
     mixing_level=mixing_level,
     num_layers=model.num_layers,

@@ -4,10 +4,12 @@ Latents are written in shards as they are made, so a rerun goes on after the las
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import numpy as np
 import optax
+from ml_collections import ConfigDict
 
 from advmix_jax import encoding, interruption, mixing, parallel
 from advmix_jax.encoding import EncodeSettings
@@ -24,7 +26,7 @@ from advmix_jax.workdir import read_arrays, read_json, write_arrays, write_json
 WORST_LISTED = 20
 
 
-def encode_settings(config) -> EncodeSettings:
+def encode_settings(config: ConfigDict) -> EncodeSettings:
   """Algorithm 1 as the `encode.*` keys have it."""
   e = config.encode
   return EncodeSettings(
@@ -81,7 +83,7 @@ def start_model(experiment: Experiment) -> ImageEncoder:
   return ImageEncoder(tuple(experiment.config.encode.init_fmaps), decoder.num_layers, decoder.w_size)
 
 
-def encoder(experiment: Experiment, features_fn: encoding.FeaturesFn):
+def encoder(experiment: Experiment, features_fn: encoding.FeaturesFn) -> Callable[[PyTree, PyTree], PyTree]:
   """`(shared, batch {images, index}) -> Encoded`, over all devices."""
   decoder, settings = experiment.decoder, encode_settings(experiment.config)
   model = start_model(experiment)
@@ -89,7 +91,7 @@ def encoder(experiment: Experiment, features_fn: encoding.FeaturesFn):
   def encode_batch(shared, batch):
     images = to_float(batch['images'])
     if 'start' in shared:
-      start = model.apply({'params': shared['start']}, images, decoder.w_avg(shared['decoder']))
+      start: PyTree = model.apply({'params': shared['start']}, images, decoder.w_avg(shared['decoder']))
     else:
       start = encoding.mean_start(decoder, shared['decoder'], images.shape[0])
     keys = mixing.example_keys(shared['key'], batch['index'])
@@ -142,7 +144,9 @@ def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared
   return jax.tree.map(np.asarray, state.params)
 
 
-def encode_part(experiment: Experiment, name: str, part: Dataset, encode_batch) -> None:
+def encode_part(
+  experiment: Experiment, name: str, part: Dataset, encode_batch: Callable[[PyTree], PyTree]
+) -> None:
   """Encodes one part shard by shard; shards already there are kept."""
   config = experiment.config.encode
   folder = experiment.latents_file(name).parent
@@ -179,7 +183,9 @@ def encode_part(experiment: Experiment, name: str, part: Dataset, encode_batch) 
   experiment.workdir.log(0, {f'encode/{name}/error/mean': float(errors.mean())})
 
 
-def encode_padded(part: Dataset, positions: np.ndarray, batch_size: int, encode_batch) -> encoding.Encoded:
+def encode_padded(
+  part: Dataset, positions: np.ndarray, batch_size: int, encode_batch: Callable[[PyTree], PyTree]
+) -> encoding.Encoded[np.ndarray]:
   """Encodes up to `batch_size` images with a program for exactly that many."""
   padded = np.resize(positions, batch_size)
   batch = {'images': part.images[padded], 'index': part.index[padded].astype(np.int32)}
@@ -187,7 +193,7 @@ def encode_padded(part: Dataset, positions: np.ndarray, batch_size: int, encode_
   return jax.tree.map(lambda x: x[: len(positions)], result)
 
 
-def load_latents(experiment: Experiment, name: str) -> encoding.Encoded:
+def load_latents(experiment: Experiment, name: str) -> encoding.Encoded[np.ndarray]:
   """All latents of a part, in order."""
   manifest = experiment.latents_file(name)
   require(manifest, 'encode')

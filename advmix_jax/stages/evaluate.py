@@ -1,4 +1,4 @@
-"""Stage 4: measures every classifier; writes `evaluate/METHOD.json`, `evaluate/METHOD.npz` and `results.json`."""
+"""Stage 4: measures every classifier; writes `evaluate/METHOD.json` and `.npz`, and `results.json`."""
 
 import functools
 
@@ -124,7 +124,7 @@ class Evaluator:
       'key': parallel.replicate(experiment.key('evaluate')),  # Used nowhere in training.
     }
 
-    def attack_batch(restart: int, batch: PyTree):
+    def attack_batch(restart: int, batch: PyTree) -> PyTree:
       interruption.check()
       given = shared | {'restart': np.int32(restart)}
       return parallel.unshard(self._attack(given, parallel.shard(batch)))

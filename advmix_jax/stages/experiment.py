@@ -122,19 +122,21 @@ class Experiment:
     total = len(self.evaluated)
     wanted = self.config.evaluate.num_examples or total
     if wanted > total:
-      raise BadInputError(f'config.evaluate.num_examples is {wanted}, expected at most the {total} images there are')
+      raise BadInputError(
+        f'config.evaluate.num_examples is {wanted}, expected at most the {total} images there are'
+      )
     rng = np.random.default_rng((self.config.data.split_seed, total))
     positions = np.sort(rng.choice(total, wanted, replace=False))
     missing = set(range(self.evaluated.num_classes)) - set(self.evaluated.labels[positions].tolist())
     if missing:
       raise BadInputError(
-        f'config.evaluate.num_examples is {wanted}: found no {self.config.evaluate.split} image of the classes '
-        f'{sorted(missing)} among them, expected some of each'
+        f'config.evaluate.num_examples is {wanted}: found no {self.config.evaluate.split} image of the '
+        f'classes {sorted(missing)} among them, expected some of each'
       )
     return positions
 
 
-def shapes(init_fn: Callable[..., PyTree], *args) -> PyTree:
+def shapes(init_fn: Callable[..., PyTree], *args: PyTree) -> PyTree:
   """Shapes and dtypes of `init_fn(key, *args)`, as a template for reading it; nothing is computed."""
   return jax.eval_shape(lambda key: init_fn(key, *args), jax.random.key(0))
 

@@ -15,7 +15,7 @@ from advmix_jax.stages.experiment import Experiment, shapes
 from advmix_jax.types import BadInputError, PyTree
 from advmix_jax.workdir import environment, read_json
 
-STAGES: dict[str, Callable[[Experiment], None]] = {
+STAGES: dict[str, Callable[[Experiment], object]] = {
   'train_gan': train_gan.run,
   'encode': encode.run,
   'train': train.run,
@@ -52,8 +52,9 @@ def describe(experiment: Experiment) -> None:
   versions = environment()
   print(
     f'{experiment.config.data.name}: {len(splits.train)} training, {len(splits.validation)} validation, '
-    f'{len(splits.test)} test images ({len(experiment.attacked_positions)} {experiment.config.evaluate.split} images '
-    f'attacked), {len(splits.generator)} for the generator, {experiment.image_shape}'
+    f'{len(splits.test)} test images ({len(experiment.attacked_positions)} '
+    f'{experiment.config.evaluate.split} images attacked), {len(splits.generator)} for the generator, '
+    f'{experiment.image_shape}'
   )
   print(', '.join(f'{name} {count_parameters(params):,} parameters' for name, params in sizes.items()))
   print(

@@ -1,10 +1,12 @@
 """Stage 1: trains the StyleGAN on the generator's part of the data."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import numpy as np
 import optax
+from ml_collections import ConfigDict
 
 from advmix_jax import data, parallel
 from advmix_jax.interop.weights import save_tree
@@ -13,12 +15,12 @@ from advmix_jax.report.grids import save_grid, save_style_mixing
 from advmix_jax.stages.experiment import Experiment
 from advmix_jax.training.gan import GanSettings, GanState, create_gan_state, gan_step
 from advmix_jax.training.loop import Loop, run_loop
-from advmix_jax.types import Array, PyTree
+from advmix_jax.types import Array, Decoder, PyTree
 
 GRID_SIDE = 8
 
 
-def gan_settings(config) -> GanSettings:
+def gan_settings(config: ConfigDict) -> GanSettings:
   """A step's settings from the `generator.*` keys."""
   generator = config.generator
   return GanSettings(
@@ -80,7 +82,7 @@ def create(experiment: Experiment, key: Array) -> GanState:
   return create_gan_state(key, experiment.generator_model, experiment.discriminator_model, tx)
 
 
-def grid_writer(experiment: Experiment):
+def grid_writer(experiment: Experiment) -> Callable[[PyTree, str], None]:
   """`(decoder params, name)` -> writes `gan/samples-NAME.png` and `gan/mixing-NAME.png`."""
   decoder, folder = experiment.decoder, experiment.workdir.path / 'gan'
   samples_key, sources_key = jax.random.split(experiment.key('grids'))
@@ -99,7 +101,7 @@ def grid_writer(experiment: Experiment):
   return write
 
 
-def style_mixing(decoder, params: PyTree, z: jax.Array) -> jax.Array:
+def style_mixing(decoder: Decoder, params: PyTree, z: Array) -> Array:
   """Every mix of the first half of `z [2N, Z]` (label-carrying rows) with the second half (the others).
 
   Returns:

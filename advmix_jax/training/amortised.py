@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -40,7 +41,7 @@ class AmortisedState(flax.struct.PyTreeNode):
 
 def create_amortised_state(
   key: Array,
-  model,
+  model: nn.Module,
   image_shape: tuple[int, int, int],
   tx: optax.GradientTransformation,
   decoder: Decoder,
@@ -49,6 +50,10 @@ def create_amortised_state(
   feature_params: PyTree = None,
 ) -> AmortisedState:
   """A fresh state for the Flax encoder `model`. The key is consumed."""
+
+  def apply_fn(params: PyTree, images: Array, w_avg: Array) -> PyTree:
+    return model.apply({'params': params}, images, w_avg)
+
   init_key, train_key = jax.random.split(key)
   params = model.init(init_key, jnp.zeros((1, *image_shape)), jnp.zeros(decoder.w_size))['params']
   return AmortisedState(
@@ -58,7 +63,7 @@ def create_amortised_state(
     opt_state=tx.init(params),
     decoder_params=decoder_params,
     feature_params=feature_params,
-    apply_fn=lambda params, images, w_avg: model.apply({'params': params}, images, w_avg),
+    apply_fn=apply_fn,
     tx=tx,
     decoder=decoder,
     features_fn=features_fn,

@@ -11,7 +11,7 @@ from advmix_jax.types import PyTree, RunError
 logger = logging.getLogger(__name__)
 
 
-def _is_key(x) -> bool:
+def _is_key(x: object) -> bool:
   return isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 

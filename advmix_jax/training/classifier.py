@@ -1,5 +1,6 @@
 """Training of the classifier: the state, and the one step that all methods share."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -10,7 +11,7 @@ from advmix_jax.types import Array, Batch, Decoder, PyTree, TrainState
 
 def create_train_state(
   key: Array,
-  model,
+  model: nn.Module,
   image_shape: tuple[int, int, int],
   tx: optax.GradientTransformation,
   *,
@@ -29,6 +30,10 @@ def create_train_state(
     generator: its parameters.
     ema: keeps an average of the parameters, which is what gets evaluated.
   """
+
+  def apply_fn(params: PyTree, images: Array) -> PyTree:
+    return model.apply({'params': params}, images)
+
   init_key, train_key = jax.random.split(key)
   params = model.init(init_key, jnp.zeros((1, *image_shape)))['params']
   return TrainState(
@@ -38,7 +43,7 @@ def create_train_state(
     opt_state=tx.init(params),
     ema_params=jax.tree.map(jnp.copy, params) if ema else None,  # A copy, as the state is donated.
     generator=generator,
-    apply_fn=lambda params, images: model.apply({'params': params}, images),
+    apply_fn=apply_fn,
     tx=tx,
     decoder=decoder,
     num_classes=model.num_classes,

@@ -1,4 +1,4 @@
-"""Training of StyleGAN 1: non-saturating logistic loss with R1 (Karras et al. 2019; Mescheder et al. 2018)."""
+"""Training of StyleGAN 1: non-saturating logistic loss, R1 (Karras et al. 2019; Mescheder et al. 2018)."""
 
 from typing import NamedTuple
 
@@ -141,7 +141,10 @@ def gan_step(
     """Generated images and the mean of their (unmixed) latents."""
     cut_key, example_key = jax.random.split(key)
     keys = jax.vmap(lambda k: jax.random.split(k, 4))(mixing.example_keys(example_key, positions))
-    apply = lambda *args, method: generator.apply({'params': params}, *args, method=method)
+
+    def apply(*args: PyTree, method: str) -> PyTree:
+      return generator.apply({'params': params}, *args, method=method)
+
     both = jnp.concatenate([mixing.draw_z(keys[:, i], generator.latent_size) for i in (0, 1)])
     w, other = jnp.split(apply(both, method='map_z'), 2)
     mixed = style_mix(cut_key, keys[:, 2], w, other, settings)
