@@ -32,6 +32,8 @@ WIDTHS: Rule = (
   'whole numbers above 0',
 )
 
+NAMES: Rule = (lambda v: all(isinstance(x, str) for x in v), 'names')
+
 RULES: dict[str, Rule] = {
   'generator.fmaps': WIDTHS,
   'generator.latent_size': COUNT_FROM_1,
@@ -55,11 +57,13 @@ RULES: dict[str, Rule] = {
   'encode.learning_rate': ABOVE_0,
   'encode.final_learning_rate': ABOVE_0,
   'encode.features': _one_of('discriminator', 'pixel'),
+  'encode.feature_layers': NAMES,
   'encode.pixel_weight': AT_LEAST_0,
   'encode.feature_weight': AT_LEAST_0,
   'encode.mixing_weight': AT_LEAST_0,
   'encode.batch_size': COUNT_FROM_1,
   'encode.shard_size': COUNT_FROM_1,
+  'attack.mixing_level': COUNT_FROM_1,
   'attack.epsilon': AT_LEAST_0,
   'attack.step_size': AT_LEAST_0,
   'attack.num_restarts': COUNT_FROM_1,
@@ -120,14 +124,14 @@ def check_config(config: ConfigDict) -> None:
 
 def split_names(config: ConfigDict) -> None:
   """Lets lists of names be written `a,b` on the command line, as well as `('a', 'b')`."""
-  for owner, key in ((config, 'stages'), (config.train, 'methods')):
+  for owner, key in ((config, 'stages'), (config.train, 'methods'), (config.encode, 'feature_layers')):
     value = owner[key]
     parts = [value] if isinstance(value, str) else value
-    owner[key] = tuple(name.strip() for part in parts for name in part.split(',') if name.strip())
+    owner[key] = tuple(name.strip() for part in parts for name in str(part).split(',') if name.strip())
 
 
 def check_sizes(config: ConfigDict) -> None:
-  """The generator must make images of the data's size, and the mixing level must cut it."""
+  """The networks must fit the images, and the mixing level must cut the generator."""
   fmaps, resolution = config.generator.fmaps, config.data.resolution
   made = 2 ** (len(fmaps) + 1)
   if made != resolution:
@@ -137,5 +141,17 @@ def check_sizes(config: ConfigDict) -> None:
     )
   layers = 2 * len(fmaps)
   level = config.attack.mixing_level
-  if not (isinstance(level, int) and 1 <= level < layers):
+  if not 1 <= level < layers:
     raise BadInputError(f'config.attack.mixing_level is {level!r}, expected 1 to {layers - 1}')
+  most = resolution.bit_length()
+  if len(config.encode.init_fmaps) > most:
+    raise BadInputError(
+      f'config.encode.init_fmaps has {len(config.encode.init_fmaps)} entries, expected at most {most}: '
+      f'each halves the {resolution} pixels of the one before it'
+    )
+  blocks = [f'block_{4 * 2**i}' for i in range(len(fmaps))]
+  unknown = [name for name in config.encode.feature_layers if name not in blocks]
+  if config.encode.features == 'discriminator' and unknown:
+    raise BadInputError(
+      f'config.encode.feature_layers: found {", ".join(unknown)}, expected some of {", ".join(blocks)}'
+    )

@@ -47,10 +47,10 @@ def check_config(toy: ml_collections.ConfigDict) -> None:
   """Raises `BadInputError` for keys of `config.toy` that make no sense, with what was found."""
   for name in ('num_points', 'num_samples'):
     if toy[name] < 1:
-      raise BadInputError(f'toy.{name} is {toy[name]}, expected at least 1')
+      raise BadInputError(f'config.toy.{name} is {toy[name]}, expected at least 1')
   for name in ('par_sd', 'perp_sd', 'par_step', 'perp_step'):
     if not 0 < toy[name] < float('inf'):
-      raise BadInputError(f'toy.{name} is {toy[name]}, expected a positive number')
+      raise BadInputError(f'config.toy.{name} is {toy[name]}, expected a positive number')
 
 
 def toy_decoder(toy: ml_collections.ConfigDict) -> Decoder:

@@ -128,7 +128,7 @@ def check_config(config: 'ml_collections.ConfigDict') -> None:
   if not (np.isfinite(data.sigma) and data.sigma >= 0):
     _fail('sigma', data.sigma, 'a number from 0')
   if config.seed < 0:
-    raise BadInputError(f'seed: found {config.seed}, expected a number from 0')
+    raise BadInputError(f'config.seed: found {config.seed}, expected a number from 0')
   if data.split_seed < 0:
     _fail('split_seed', data.split_seed, 'a number from 0')
 
@@ -268,4 +268,4 @@ def _check_shares(key: str, shares: tuple[float, ...], num: int) -> None:
 
 
 def _fail(key: str, found: object, expected: str) -> NoReturn:
-  raise BadInputError(f'data.{key}: found {found}, expected {expected}')
+  raise BadInputError(f'config.data.{key}: found {found}, expected {expected}')

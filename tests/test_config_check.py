@@ -1,0 +1,233 @@
+"""Configurations: each file is whole and stands the checks; each bad value is named before any work."""
+
+import importlib
+import json
+import math
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+from ml_collections import ConfigDict
+
+from advmix_jax import config_check
+from advmix_jax.config_check import ABOVE_0, AT_LEAST_0, COUNT, COUNT_FROM_1, RULES, SHARE, WIDTHS
+from advmix_jax.models.discriminator import Discriminator
+from advmix_jax.types import BadInputError
+from advmix_jax.workdir import flatten
+from configs import default
+
+CONFIGS = [
+  ('color_mnist', 'cpu'),
+  ('color_mnist', 'paper'),
+  ('digits', None),
+  ('rgb_mnist', 'unbiased'),
+  ('rgb_mnist', 'red99'),
+  ('rgb_mnist', 'red999'),
+  ('smoke', None),
+  ('toy', None),
+]
+
+
+def load(name: str, variant: str | None = None) -> ConfigDict:
+  arguments = () if variant is None else (variant,)
+  return importlib.import_module(f'configs.{name}').get_config(*arguments)
+
+
+def changed(changes: dict, name: str = 'digits') -> ConfigDict:
+  config = load(name)
+  config.update_from_flattened_dict(changes)
+  return config
+
+
+def complaint(config: ConfigDict) -> str:
+  with pytest.raises(BadInputError) as error:
+    config_check.check_config(config)
+  text = str(error.value)
+  assert len(text.splitlines()) == 1
+  return text
+
+
+def test_every_file_is_in_the_table():
+  folder = pathlib.Path(default.__file__).parent
+  files = {path.stem for path in folder.glob('*.py')} - {'__init__', 'default'}
+  assert files == {name for name, _ in CONFIGS}
+
+
+@pytest.mark.parametrize('name, variant', CONFIGS)
+def test_every_configuration_stands_the_checks_wherever_its_data_lies(name, variant):
+  config = load(name, variant)
+  config.data.dir = '/nowhere'
+  config.lock()
+  config_check.split_names(config)
+  config_check.check_config(config)
+  with pytest.raises(AttributeError, match='epsilon'):
+    config.attack.epsilonn = 1.0
+
+
+@pytest.mark.parametrize('name, variant', CONFIGS)
+def test_every_configuration_goes_through_json(name, variant):
+  config = load(name, variant)
+  stored = json.loads(config.to_json())
+  assert json.loads(ConfigDict(stored).to_json()) == stored
+  as_lists = {k: list(v) if isinstance(v, tuple) else v for k, v in flatten(config.to_dict()).items()}
+  assert flatten(stored) == as_lists
+
+
+@pytest.mark.parametrize('name, variants', [('color_mnist', 'cpu and paper'), ('rgb_mnist', 'red99, red999')])
+def test_an_unknown_variant_is_told_the_variants(name, variants):
+  with pytest.raises(ValueError, match=f"{name}.py has the variants .*{variants}, not 'gpu'"):
+    load(name, 'gpu')
+
+
+def test_every_key_has_a_rule():
+  """`data.*` and `seed` are checked with the data, names of stages and methods against their tables."""
+  values = flatten(default.get_config().to_dict())
+  elsewhere = {key for key in values if key.startswith('data.')} | {'seed', 'stages', 'train.methods'}
+  flags = {key for key, value in values.items() if isinstance(value, bool)}
+  assert set(RULES) == set(values) - elsewhere - flags
+
+
+BAD_BY_RULE = {
+  AT_LEAST_0: (-0.01, math.nan, math.inf),
+  ABOVE_0: (0.0, -1.0, math.nan, math.inf),
+  COUNT: (-1,),
+  COUNT_FROM_1: (0, -1),
+  SHARE: (-0.1, 1.1, math.nan),
+  WIDTHS: ((), (8, 0, 8), (8, -8, 8), (8, 'a', 8), (8, 1.5, 8)),
+}
+BAD_BY_KEY = {
+  'generator.batch_size': (0, -4, 6),
+  'train.fmaps': ((16, 16, 32), (16, 16, 32, 0), ()),
+  'train.ema_decay': (1.0, -0.1, math.nan),
+  'encode.feature_layers': ((4,),),
+  'cutout.size': (-1,),
+}
+
+
+def bad_values() -> list[tuple[str, object]]:
+  """Of every key with a rule; those that choose among names share one."""
+  return [
+    (key, value)
+    for key, rule in RULES.items()
+    for value in BAD_BY_KEY.get(key) or BAD_BY_RULE.get(rule) or ('sideways',)
+  ]
+
+
+@pytest.mark.parametrize('key, value', bad_values())
+def test_a_bad_value_is_named_with_what_is_expected(key, value):
+  text = complaint(changed({key: value}))
+  assert text == f'config.{key} is {value!r}, expected {RULES[key][1]}'
+
+
+@pytest.mark.parametrize(
+  'changes, found, expected',
+  [
+    ({'seed': -1}, 'config.seed: found -1', 'a number from 0'),
+    ({'data.name': 'cifar'}, 'config.data.name: found cifar', 'one of digits'),
+    ({'data.resolution': 20}, 'config.data.resolution: found 20', 'a power of two from 8'),
+    ({'data.sigma': math.nan}, 'config.data.sigma: found nan', 'a number from 0'),
+    (
+      {'data.generator_classes': (0.2,) * 10},
+      'config.data.generator_classes: found .*which sum to 2',
+      '10 shares from 0 that sum to 1',
+    ),
+    (
+      {'generator.fmaps': (48, 32)},
+      'config.generator.fmaps has 2 entries, for images of 8 pixels; config.data.resolution is 16',
+      'one entry for each of 4, 8, ... 16 pixels',
+    ),
+    ({'data.resolution': 32}, 'config.generator.fmaps has 3 entries', 'one entry for each of 4, 8, ... 32'),
+    ({'attack.mixing_level': 6}, 'config.attack.mixing_level is 6', '1 to 5'),
+    ({'encode.init_fmaps': (8,) * 6}, 'config.encode.init_fmaps has 6 entries', 'at most 5'),
+    (
+      {'encode.feature_layers': ('block_8', 'block_32')},
+      'config.encode.feature_layers: found block_32',
+      'some of block_4, block_8, block_16',
+    ),
+    (
+      {'train.methods': ('nominal', 'mixmix')},
+      'config.train.methods: found mixmix',
+      'some of nominal, mixup',
+    ),
+    ({'train.methods': ()}, 'config.train.methods: found none', 'some of nominal, mixup'),
+  ],
+  ids=lambda value: next(iter(value)) if isinstance(value, dict) else '',
+)
+def test_values_that_do_not_fit_each_other_are_named(changes, found, expected):
+  before, after = complaint(changed(changes)).split(', expected ', 1)
+  assert re.match(found, before), before
+  assert after.startswith(expected), after
+
+
+@pytest.mark.parametrize(
+  'key', ['encode.init_batch_size', 'encode.batch_size', 'train.batch_size', 'evaluate.batch_size']
+)
+def test_a_batch_must_be_shared_evenly_by_the_devices(key):
+  assert jax.local_device_count() == 2
+  assert complaint(changed({key: 63})) == f'config.{key} is 63, expected a multiple of the 2 devices'
+  config_check.check_config(changed({key: 62}))
+
+
+@pytest.mark.parametrize(
+  'key, value, expected',
+  [
+    ('num_points', 0, 'at least 1'),
+    ('num_samples', -3, 'at least 1'),
+    ('par_sd', 0.0, 'a positive number'),
+    ('perp_sd', math.inf, 'a positive number'),
+    ('par_step', math.nan, 'a positive number'),
+    ('perp_step', -1.0, 'a positive number'),
+  ],
+)
+def test_bad_values_of_the_toy_are_named(key, value, expected):
+  text = complaint(changed({f'toy.{key}': value}, 'toy'))
+  assert text == f'config.toy.{key} is {value}, expected {expected}'
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {'attack.num_steps': 0},  # The worst of some random mixes.
+    {'attack.epsilon': 0.0},
+    {'attack.mixing_level': 1},
+    {'attack.mixing_level': 5},
+    {'encode.num_steps': 0},
+    {'encode.init_fmaps': (8,) * 5},
+    {'encode.features': 'pixel', 'encode.feature_layers': ('unused',)},
+    {'generator.r1_gamma': 0.0},
+    {'data.resolution': 8, 'generator.fmaps': (8, 8), 'attack.mixing_level': 3},
+    {'train.methods': ('advmix',)},
+  ],
+  ids=str,
+)
+def test_values_at_the_edge_are_welcome(changes):
+  config_check.check_config(changed(changes))
+
+
+def test_the_layers_that_may_be_named_are_those_of_the_discriminator():
+  config = load('digits')
+  model = Discriminator(tuple(config.generator.fmaps))
+  images = jnp.zeros((4, 16, 16, 3))
+  names = jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), images, method='features')[0])
+  config.encode.feature_layers = tuple(names)
+  config_check.check_config(config)
+
+
+@pytest.mark.parametrize(
+  'given, names',
+  [
+    (('nominal,at',), ('nominal', 'at')),  # What the command line makes of a,b.
+    (('nominal', 'at'), ('nominal', 'at')),
+    ((' nominal , at,',), ('nominal', 'at')),
+    (('nominal',), ('nominal',)),
+    ((), ()),
+    ((1,), ('1',)),
+  ],
+)
+@pytest.mark.parametrize('key', ['stages', 'train.methods', 'encode.feature_layers'])
+def test_lists_of_names_may_be_written_with_commas(key, given, names):
+  config = changed({key: given})
+  config_check.split_names(config)
+  assert flatten(config.to_dict())[key] == names
