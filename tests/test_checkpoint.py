@@ -107,6 +107,29 @@ def test_with_every_checkpoint_broken_there_is_none(checkpointer, tmp_path):
   again.close()
 
 
+@pytest.mark.parametrize(
+  'changes, array',
+  [
+    ({'params': {'w': jnp.zeros(4), 'b': (jnp.zeros((2, 2)),)}}, 'params/w'),
+    ({'params': {'w': jnp.zeros(3, jnp.bfloat16), 'b': (jnp.zeros((2, 2)),)}}, 'params/w'),
+    ({'params': {'w': jnp.zeros(3)}}, 'params/b/0'),
+    ({'more': jnp.zeros(2)}, 'more'),
+  ],
+  ids=['shape', 'dtype', 'array missing', 'array new'],
+)
+def test_a_whole_checkpoint_of_other_arrays_is_named_and_left_alone(checkpointer, tmp_path, changes, array):
+  """The file is not broken: the program changed, and another version of it can still read the file."""
+  checkpointer.save(1, state(1))
+  again = reopened(checkpointer, tmp_path)
+  with pytest.raises(
+    RunError, match=f'checkpoint 1 of .*checkpoints holds {array} as .*, expected '
+  ) as error:
+    again.restore(state(0) | changes)
+  assert len(str(error.value).splitlines()) == 1
+  assert again.restore(state(0))['params']['w'][0] == 1
+  again.close()
+
+
 def test_a_failing_write_is_one_sentence_and_older_checkpoints_remain(checkpointer, tmp_path):
   """The operating system refuses files beyond a limit, as it does on a full disk."""
   rng = np.random.default_rng(0)

@@ -156,6 +156,17 @@ def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path):
   assert workdir.read_metrics(tmp_path / 'none.jsonl') == {}
 
 
+def test_what_follows_a_cut_off_line_is_kept(tmp_path):
+  """The run goes on below the half line, and repeats the step that the line was of."""
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text('{"step": 1, "loss": 3.0}\n{"step": 2, "lo')
+  opened = workdir.open_workdir(tmp_path, config())
+  opened.log(2, {'loss': 2.0})
+  opened.log(3, {'loss': 1.0})
+  opened.close()
+  assert workdir.read_metrics(path) == {'loss': {1: 3.0, 2: 2.0, 3: 1.0}}
+
+
 def test_every_line_of_metrics_is_json(tmp_path):
   """`NaN` is no JSON, though Python writes and reads it."""
   opened = workdir.open_workdir(tmp_path, config())
