@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from pathlib import Path
 
 from absl import flags
@@ -30,6 +31,8 @@ def run(argv: list[str], stages: tuple[str, ...] | None) -> int:
   """Exit status of a command line."""
   logging.basicConfig(format='%(levelname)s: %(message)s', level=logging.WARNING)
   logging.getLogger('absl').setLevel(logging.ERROR)
+  # Threads of libraries (TensorBoard's writer) fail with a line; what stops the run is raised in the main thread.
+  threading.excepthook = lambda thread: print(f'warning: {thread.exc_value}', file=sys.stderr)
   try:
     workdir = read_flags(argv)
     keep_thread_pool(workdir)
@@ -54,11 +57,13 @@ def run(argv: list[str], stages: tuple[str, ...] | None) -> int:
 
 def flag_error(error: Exception) -> str:
   """One sentence of what the flag parser or the configuration file raised; it may hold a whole traceback."""
-  text = str(error.args[0]) if error.args else str(error)
-  if 'Did you mean' in text:
-    return f'unknown configuration key {text}'
-  lines = text.strip().splitlines()
-  return lines[-1] if 'Traceback' in text else text
+  first = error.args[0] if error.args else str(error)
+  if isinstance(first, KeyError):  # How an unknown key of a ConfigDict arrives here.
+    return f'unknown configuration key {first.args[0]}'
+  text = str(first)
+  if isinstance(error, flags.Error | ValueError) and 'Traceback' not in text:
+    return text
+  return f'--config: {text.strip().splitlines()[-1].strip()}'
 
 
 def complain(text: str, status: int) -> int:
@@ -77,7 +82,11 @@ def read_flags(argv: list[str]) -> Path:
   if not WORKDIR.value:
     raise ValueError('--workdir is missing')
   if not isinstance(CONFIG.value, ConfigDict):
-    raise ValueError('--config: expected a file with get_config() -> ConfigDict')
+    file = Path(config_flags.get_config_filename(flags.FLAGS['config']))
+    problem = (
+      'expected a function get_config() -> ConfigDict in it' if file.exists() else 'found no such file'
+    )
+    raise ValueError(f'--config={file}: {problem}')
   return Path(WORKDIR.value)
 
 
