@@ -1,0 +1,209 @@
+"""The main job from the command line: results, a second run, bad input, and runs that were stopped."""
+
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from advmix_jax.methods import METHODS
+from advmix_jax.workdir import config_hash, flatten
+from configs import smoke
+
+ROOT = pathlib.Path(__file__).parents[1]
+KILLS = 10
+PATIENCE = 600  # Seconds for what takes one minute on an idle machine.
+
+
+@pytest.fixture(scope='module')
+def environment(tmp_path_factory) -> dict[str, str]:
+  """Compiled programs are shared by the runs of this module, and by nothing else."""
+  return os.environ | {'JAX_COMPILATION_CACHE_DIR': str(tmp_path_factory.mktemp('compiled'))}
+
+
+@pytest.fixture(scope='module')
+def launch(environment):
+  """`launch(stage, *flags)` runs `python -m launch.STAGE` to its end."""
+
+  def run(stage: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+      command(stage, *flags), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE
+    )
+
+  return run
+
+
+def command(stage: str, *flags: str) -> list[str]:
+  return [sys.executable, '-m', f'launch.{stage}', *flags]
+
+
+def smoke_flags(workdir: pathlib.Path) -> tuple[str, str]:
+  return ('--config=configs/smoke.py', f'--workdir={workdir}')
+
+
+@pytest.fixture(scope='module')
+def finished(launch, tmp_path_factory) -> pathlib.Path:
+  """The workdir of an unbroken run."""
+  workdir = tmp_path_factory.mktemp('runs') / 'smoke'
+  done = launch('pipeline', *smoke_flags(workdir))
+  assert done.returncode == 0, done.stderr
+  assert f'report: {workdir}/report/index.html' in done.stdout
+  return workdir
+
+
+def results(workdir: pathlib.Path) -> bytes:
+  return (workdir / 'results.json').read_bytes()
+
+
+def test_a_run_leaves_results_of_all_methods_and_a_report(finished):
+  found = json.loads(results(finished))
+  assert set(found['methods']) == set(METHODS) and len(METHODS) == 7
+  for numbers in found['methods'].values():
+    for name in ('clean_accuracy', 'perturbed_accuracy', 'worst_class_accuracy'):
+      assert 0 <= numbers[name] <= 1
+    assert numbers['worst_class_accuracy'] <= numbers['clean_accuracy']
+    assert numbers['num_examples'] == 40 and numbers['num_perturbed_examples'] == 30
+    assert numbers['seed'] == 0
+  assert found['seed'] == 0 and found['config_hash'] == config_hash(smoke.get_config())
+  words = {word for key in flatten(found) for word in re.split('[._/]', key)}
+  assert not words & {'time', 'date', 'seconds', 'host', 'path'}  # Equal runs give equal bytes.
+  page = (finished / 'report' / 'index.html').read_text()
+  assert all(method in page.lower() for method in METHODS)
+
+
+def test_a_run_records_its_configuration_versions_and_metrics(finished):
+  assert json.loads((finished / 'config.json').read_text())['train']['batch_size'] == 16
+  assert json.loads((finished / 'versions.json').read_text())['threads'] >= 1
+  lines = [json.loads(line) for line in (finished / 'metrics.jsonl').read_text().splitlines()]
+  names = {name for line in lines for name in line}
+  assert {'gan/loss/generator', 'encoder/loss', 'train/advmix/loss'} <= names
+  assert list((finished / 'events').iterdir()) and list((finished / 'gan').glob('mixing-*.png'))
+
+
+def test_the_same_command_again_skips_what_is_there(launch, finished):
+  made = [p for stage in ('gan', 'encode', 'train', 'evaluate') for p in (finished / stage).rglob('*.*')]
+  before, bytes_before = {path: path.stat().st_mtime_ns for path in made}, results(finished)
+  again = launch('pipeline', *smoke_flags(finished))
+  assert again.returncode == 0, again.stderr
+  assert results(finished) == bytes_before
+  assert before == {path: path.stat().st_mtime_ns for path in made}
+  assert 'images/s' not in again.stderr and 'unbroken' not in again.stderr
+  assert 'accuracy on the test images' in again.stdout
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+  """The one line of a command that ended for bad input."""
+  assert done.returncode == 2, (done.returncode, done.stderr)
+  assert 'Traceback' not in done.stdout + done.stderr
+  (line,) = done.stderr.splitlines()
+  assert line.startswith('error: ')
+  return line
+
+
+def test_a_workdir_of_another_seed_is_refused(launch, finished):
+  before = results(finished)
+  line = refused(launch('pipeline', *smoke_flags(finished), '--config.seed=1'))
+  assert 'seed is 0 there, 1 here' in line
+  assert results(finished) == before
+
+
+@pytest.mark.parametrize(
+  'flag, words',
+  [
+    ('--config.attack.epsilonn=1', ('unknown configuration key \'epsilonn\' Did you mean "epsilon"',)),
+    ('--config.nonsense=1', ("unknown configuration key 'nonsense'",)),
+    ('--config.attack.epsilon=-1', ('config.attack.epsilon is -1.0', 'at least 0')),
+    ('--config.attack.num_steps=two', ('config.attack.num_steps', 'two')),
+    ('--config.train.methods=nominal,mixmix', ('config.train.methods: found mixmix', 'advmix')),
+    ('--config.train.methods=1', ('config.train.methods: found 1',)),
+    ('--config.stages=train,bake', ('config.stages: found bake', 'train_gan')),
+    ('--config.evaluate.num_examples=41', ('config.evaluate.num_examples is 41', 'at most the 40')),
+    ('--config=configs/none.py', ('--config=configs/none.py: found no such file',)),
+    ('--config=README.md', ('--config: ',)),
+    ('--config=configs/__init__.py', ('--config: ', 'get_config')),
+    ('--config=configs/color_mnist.py:gpu', ('cpu and paper', 'gpu')),
+    ('--no_such_flag', ('no_such_flag',)),
+    ('stray', ("'stray'",)),
+    ('--workdir=', ('--workdir is missing',)),
+    ('--workdir=pyproject.toml', ('pyproject.toml cannot be written',)),
+  ],
+  ids=lambda value: value if isinstance(value, str) else '',
+)
+def test_bad_input_is_one_line_and_status_2(launch, tmp_path, flag, words):
+  others = [given for given in smoke_flags(tmp_path / 'run') if given.split('=')[0] != flag.split('=')[0]]
+  line = refused(launch('pipeline', *others, flag))
+  assert all(word in line for word in words), line
+  assert not (tmp_path / 'run' / 'gan').exists()
+
+
+def test_a_dry_run_trains_nothing(launch, tmp_path):
+  done = launch('pipeline', *smoke_flags(tmp_path), '--dry_run')
+  assert done.returncode == 0, done.stderr
+  assert '64 training' in done.stdout and 'mixing level 4 of 6' in done.stdout
+  assert not [stage for stage in ('gan', 'encode', 'train', 'report') if (tmp_path / stage).exists()]
+
+
+@pytest.mark.parametrize(
+  'stage, first', [('train', 'encode'), ('encode', 'train_gan'), ('evaluate', 'encode')]
+)
+def test_a_stage_alone_names_the_stage_to_run_first(launch, tmp_path, stage, first):
+  assert f'run the stage {first} first' in refused(launch(stage, *smoke_flags(tmp_path)))
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_ten_random_moments_ends_with_the_same_results(
+  launch, environment, finished, tmp_path
+):
+  chance = random.Random(0)
+  kills = 0
+  for _ in range(KILLS):
+    process = subprocess.Popen(
+      command('pipeline', *smoke_flags(tmp_path)),
+      cwd=ROOT,
+      env=environment,
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL,
+    )
+    try:
+      assert process.wait(chance.uniform(3, 12)) == 0
+      break
+    except subprocess.TimeoutExpired:
+      process.kill()
+      assert process.wait() == -signal.SIGKILL
+      kills += 1
+  done = launch('pipeline', *smoke_flags(tmp_path))
+  assert done.returncode == 0, done.stderr
+  assert kills >= 3, f'only {kills} kills before the end: the test no longer tests much'
+  assert results(tmp_path) == results(finished)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('stage', ['train_gan', 'encode', 'train', 'evaluate'])
+def test_a_run_that_is_asked_to_stop_ends_with_75_and_goes_on(launch, environment, finished, tmp_path, stage):
+  output = tmp_path / 'output'
+  with output.open('w') as file:
+    process = subprocess.Popen(
+      command('pipeline', *smoke_flags(tmp_path / 'run')),
+      cwd=ROOT,
+      env=environment,
+      stdout=file,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+  deadline = time.monotonic() + PATIENCE
+  while f'== {stage}\n' not in output.read_text() and process.poll() is None and time.monotonic() < deadline:
+    time.sleep(0.05)
+  process.terminate()
+  _, errors = process.communicate(timeout=PATIENCE)
+  assert process.returncode == 75, errors
+  assert 'stopped by SIGTERM; the same command goes on from here' in errors
+  assert not (tmp_path / 'run' / 'results.json').exists()
+  done = launch('pipeline', *smoke_flags(tmp_path / 'run'))
+  assert done.returncode == 0, done.stderr
+  assert results(tmp_path / 'run') == results(finished)
