@@ -124,7 +124,8 @@ def test_a_bad_value_is_named_with_what_is_expected(key, value):
 @pytest.mark.parametrize(
   'changes, found, expected',
   [
-    ({'seed': -1}, 'config.seed: found -1', 'a number from 0'),
+    ({'seed': -1}, 'config.seed: found -1', 'a number from 0 to 4294967295'),
+    ({'seed': 2**32}, 'config.seed: found 4294967296', 'a number from 0 to 4294967295'),
     ({'data.name': 'cifar'}, 'config.data.name: found cifar', 'one of digits'),
     ({'data.resolution': 20}, 'config.data.resolution: found 20', 'a power of two from 8'),
     ({'data.sigma': math.nan}, 'config.data.sigma: found nan', 'a number from 0'),

@@ -127,8 +127,8 @@ def check_config(config: 'ml_collections.ConfigDict') -> None:
     _fail('resolution', resolution, f'a power of two from {source.min_resolution} for {data.name}')
   if not (np.isfinite(data.sigma) and data.sigma >= 0):
     _fail('sigma', data.sigma, 'a number from 0')
-  if config.seed < 0:
-    raise BadInputError(f'config.seed: found {config.seed}, expected a number from 0')
+  if not 0 <= config.seed < 2**32:  # A larger one would repeat the keys of a smaller one.
+    raise BadInputError(f'config.seed: found {config.seed}, expected a number from 0 to {2**32 - 1}')
   if data.split_seed < 0:
     _fail('split_seed', data.split_seed, 'a number from 0')
 
