@@ -31,7 +31,7 @@ def run(argv: list[str], stages: tuple[str, ...] | None) -> int:
   """Exit status of a command line."""
   logging.basicConfig(format='%(levelname)s: %(message)s', level=logging.WARNING)
   logging.getLogger('absl').setLevel(logging.ERROR)
-  # Threads of libraries (TensorBoard's writer) fail with a line; what stops the run is raised in the main thread.
+  # Threads of libraries (TensorBoard) fail with a line; what stops the run is raised in the main thread.
   threading.excepthook = lambda thread: print(f'warning: {thread.exc_value}', file=sys.stderr)
   try:
     workdir = read_flags(argv)
