@@ -35,6 +35,7 @@ def set_cpu(c: ml_collections.ConfigDict) -> None:
   c.generator.fmaps = (64, 48, 32, 16)
   c.generator.latent_size = 64
   c.generator.w_size = 64
+  c.generator.style_mixing_prob = 0.0  # Short training; the last of four resolutions sets the colour without it.
   c.generator.total_kimg = 240.0
   c.generator.sample_kimg = 40.0
   c.encode.init_kimg = 60.0
@@ -55,7 +56,6 @@ def set_paper(c: ml_collections.ConfigDict) -> None:
   c.generator.batch_size = 64
   c.generator.learning_rate = 1e-3
   c.generator.r1_interval = 1
-  c.generator.style_mixing_prob = 0.9
   c.generator.style_mixing_cut = 'batch'
   c.generator.ema_kimg = 10.0
   c.generator.total_kimg = 5000.0

@@ -34,7 +34,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.generator.learning_rate = 2e-3  # StyleGAN: 1e-3. Adam with beta1 0, beta2 0.99.
   c.generator.r1_gamma = 10.0
   c.generator.r1_interval = 8  # R1 every n-th step, n times as strong; 1 = exact, as StyleGAN 1.
-  c.generator.style_mixing_prob = 0.0  # StyleGAN: 0.9, which costs quality in so short a run.
+  c.generator.style_mixing_prob = 0.9
   c.generator.style_mixing_cut = 'sample'  # sample | batch (StyleGAN 1): who shares the cut.
   c.generator.ema_kimg = 5.0  # Half-life of the averaged generator. StyleGAN: 10.
   c.generator.sample_kimg = 20.0  # Sample and style-mixing grids are written this often.
