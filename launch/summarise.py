@@ -1,0 +1,77 @@
+"""Prints the mean and standard deviation over runs that differ in their seed, as a Markdown table.
+
+python -m launch.summarise runs/digits-0 runs/digits-1 runs/digits-2
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from advmix_jax.methods import METHODS
+from advmix_jax.types import BadInputError
+from advmix_jax.workdir import fixed_keys
+
+COLUMNS = {
+  'clean': 'clean_accuracy',
+  'worst class': 'worst_class_accuracy',
+  'under perturbation': 'perturbed_accuracy',
+}
+
+
+def read_run(path: Path) -> tuple[dict, dict]:
+  """Configuration without the seed, and results, of one workdir."""
+  for name in ('config.json', 'results.json'):
+    if not (path / name).exists():
+      raise BadInputError(f'{path / name} is missing, expected the workdir of a finished run')
+  config = fixed_keys(json.loads((path / 'config.json').read_text()))
+  del config['seed']
+  return config, json.loads((path / 'results.json').read_text())
+
+
+def summary(paths: list[Path]) -> str:
+  """The table. Raises `BadInputError` if the runs differ in more than their seed."""
+  configs, results = zip(*[read_run(path) for path in paths], strict=True)
+  for path, config in zip(paths, configs, strict=True):
+    differing = sorted(
+      key for key in config.keys() | configs[0].keys() if config.get(key) != configs[0].get(key)
+    )
+    if differing:
+      raise BadInputError(
+        f'{path} differs from {paths[0]} in {", ".join(differing)}, expected the seed alone'
+      )
+  seeds = ', '.join(str(r['seed']) for r in results)
+  methods = sorted(results[0]['methods'], key=list(METHODS).index)
+  first = results[0]['methods'][methods[0]]
+  lines = [
+    f'Seeds {seeds}; {first["num_train"]} training images, {first["num_examples"]} test images, '
+    f'{first["num_perturbed_examples"]} of them attacked. Accuracy in %, mean ± standard deviation.',
+    '',
+    '| method | ' + ' | '.join(COLUMNS) + ' |',
+    '|---|' + '---:|' * len(COLUMNS),
+  ]
+  for method in methods:
+    cells = []
+    for key in COLUMNS.values():
+      values = 100 * np.array([r['methods'][method][key] for r in results])
+      spread = f' ± {values.std(ddof=1):.1f}' if len(values) > 1 else ''
+      cells.append(f'{values.mean():.1f}{spread}')
+    lines.append(f'| {method} | ' + ' | '.join(cells) + ' |')
+  return '\n'.join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+  parser = argparse.ArgumentParser(prog='python -m launch.summarise', description=__doc__)
+  parser.add_argument('workdirs', nargs='+', type=Path)
+  try:
+    print(summary(parser.parse_args(arguments).workdirs))
+  except BadInputError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())
