@@ -7,7 +7,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from advmix_jax import data, parallel, toy
+from advmix_jax.interop.vgg16_weights import read_vgg16
 from advmix_jax.methods import METHODS
+from advmix_jax.models import vgg16
+from advmix_jax.models.discriminator import block_names
 from advmix_jax.types import BadInputError
 from advmix_jax.workdir import flatten
 
@@ -56,8 +59,9 @@ RULES: dict[str, Rule] = {
   'encode.num_steps': COUNT,
   'encode.learning_rate': ABOVE_0,
   'encode.final_learning_rate': ABOVE_0,
-  'encode.features': _one_of('discriminator', 'pixel'),
+  'encode.features': _one_of('discriminator', 'vgg16', 'pixel'),
   'encode.feature_layers': NAMES,
+  'encode.vgg16_resize': COUNT,
   'encode.pixel_weight': AT_LEAST_0,
   'encode.feature_weight': AT_LEAST_0,
   'encode.mixing_weight': AT_LEAST_0,
@@ -99,7 +103,10 @@ RULES: dict[str, Rule] = {
 
 
 def check_config(config: ConfigDict) -> None:
-  """Raises `BadInputError` for the first key that no run could work with; reads no data."""
+  """Raises `BadInputError` for the first key that no run could work with.
+
+  Reads no data; of files only the weights that `encode.vgg16_weights` names, where they are used.
+  """
   values = flatten(config.to_dict())
   for key, (accepts, expected) in RULES.items():
     if not accepts(values[key]):
@@ -108,6 +115,7 @@ def check_config(config: ConfigDict) -> None:
   if 'toy' in config:
     toy.check_config(config.toy)
   check_sizes(config)
+  check_features(config)
   for part in (
     'generator.batch_size',
     'encode.init_batch_size',
@@ -149,9 +157,35 @@ def check_sizes(config: ConfigDict) -> None:
       f'config.encode.init_fmaps has {len(config.encode.init_fmaps)} entries, expected at most {most}: '
       f'each halves the {resolution} pixels of the one before it'
     )
-  blocks = [f'block_{4 * 2**i}' for i in range(len(fmaps))]
-  unknown = [name for name in config.encode.feature_layers if name not in blocks]
-  if config.encode.features == 'discriminator' and unknown:
+
+
+def check_features(config: ConfigDict) -> None:
+  """The layers must be those of the network; of VGG-16 the weights must be there up to the last of them."""
+  encode = config.encode
+  if encode.features == 'pixel':
+    return
+  is_vgg16 = encode.features == 'vgg16'
+  known = tuple(vgg16.LAYERS) if is_vgg16 else block_names(config.generator.fmaps)
+  unknown = [name for name in encode.feature_layers if name not in known]
+  if unknown:
     raise BadInputError(
-      f'config.encode.feature_layers: found {", ".join(unknown)}, expected some of {", ".join(blocks)}'
+      f'config.encode.feature_layers: found {", ".join(unknown)}, expected some of {", ".join(known)}'
     )
+  if not is_vgg16:
+    return
+  layers = tuple(encode.feature_layers) or vgg16.PAPER_LAYERS
+  size = encode.vgg16_resize or config.data.resolution
+  least = 2 ** (max(vgg16.block_of(name) for name in layers) - 1)
+  if size < least:
+    raise BadInputError(
+      f'config.encode.vgg16_resize is {encode.vgg16_resize}, for images of {size} pixels, '
+      f'expected at least {least} for the layers {", ".join(layers)}'
+    )
+  if not encode.vgg16_weights:
+    raise BadInputError(
+      "config.encode.vgg16_weights is '', expected the path of an .npz file for config.encode.features=vgg16"
+    )
+  try:
+    read_vgg16(encode.vgg16_weights, layers)
+  except BadInputError as error:
+    raise BadInputError(f'config.encode.vgg16_weights: {error}') from None

@@ -49,7 +49,14 @@ def get_config() -> ml_collections.ConfigDict:
   c.encode.learning_rate = 0.05
   c.encode.final_learning_rate = 0.01  # From 3/4 of the steps on, as in the paper's listing.
   c.encode.features = 'discriminator'  # discriminator | vgg16 | pixel
-  c.encode.feature_layers = ()  # Names of layers; () = all of the discriminator's.
+  # Names of layers; () = all of the discriminator's; of vgg16 block1_conv2, block3_conv2, block4_conv2 as in
+  # the paper's listing (open: its pseudo-code has blocks 1, 2, 3). With a file of the first two blocks give
+  # ('block1_conv2', 'block2_conv2').
+  c.encode.feature_layers = ()
+  c.encode.vgg16_weights = ''  # Path of an .npz of ImageNet weights; needed by features=vgg16 only.
+  c.encode.vgg16_resize = (
+    225  # Side in pixels of what vgg16 sees, as in the paper's listing; 0 = native size.
+  )
   c.encode.pixel_weight = 1.0  # alpha_0
   c.encode.feature_weight = 1.0  # alpha_i
   c.encode.mixing_weight = 0.2  # beta_i; 0 leaves L_mix out.

@@ -69,3 +69,9 @@ def data_dir() -> pathlib.Path:
 def reference_dir() -> pathlib.Path:
   """Folder with the reference files of the official networks."""
   return _folder('ADVMIX_REFERENCE_DIR')
+
+
+@pytest.fixture(scope='session')
+def weights_dir() -> pathlib.Path:
+  """Folder with weights of ImageNet networks."""
+  return _folder('ADVMIX_WEIGHTS_DIR')

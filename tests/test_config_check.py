@@ -85,6 +85,7 @@ def test_every_key_has_a_rule():
   """`data.*` and `seed` are checked with the data, names of stages and methods against their tables."""
   values = flatten(default.get_config().to_dict())
   elsewhere = {key for key in values if key.startswith('data.')} | {'seed', 'stages', 'train.methods'}
+  elsewhere.add('encode.vgg16_weights')  # Checked together with the features.
   flags = {key for key, value in values.items() if isinstance(value, bool)}
   assert set(RULES) == set(values) - elsewhere - flags
 
@@ -145,7 +146,23 @@ def test_a_bad_value_is_named_with_what_is_expected(key, value):
     (
       {'encode.feature_layers': ('block_8', 'block_32')},
       'config.encode.feature_layers: found block_32',
-      'some of block_4, block_8, block_16',
+      'some of block_16, block_8, block_4',
+    ),
+    (
+      {'encode.features': 'vgg16', 'encode.feature_layers': ('block_8',)},
+      'config.encode.feature_layers: found block_8',
+      'some of block1_conv1, block1_conv2',
+    ),
+    (
+      {'encode.features': 'vgg16', 'encode.feature_layers': ('block5_conv1',), 'encode.vgg16_resize': 15},
+      'config.encode.vgg16_resize is 15, for images of 15 pixels',
+      'at least 16 for the layers block5_conv1',
+    ),
+    ({'encode.features': 'vgg16'}, "config.encode.vgg16_weights is ''", 'the path of an .npz file'),
+    (
+      {'encode.features': 'vgg16', 'encode.vgg16_weights': 'none.npz'},
+      'config.encode.vgg16_weights: none.npz: found no such file',
+      'an .npz file',
     ),
     (
       {'train.methods': ('nominal', 'mixmix')},

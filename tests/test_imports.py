@@ -35,7 +35,16 @@ ALLOWED = {
   'data': (*BASE, 'data'),
   'interop': (*BASE, 'interop', 'models', 'workdir'),
   'report': (*BASE, 'report'),
-  'config_check': (*ALGORITHMS, 'data', 'methods', 'models', 'parallel', 'toy', 'workdir'),
+  'config_check': (
+    *ALGORITHMS,
+    'data',
+    'interop.vgg16_weights',
+    'methods',
+    'models',
+    'parallel',
+    'toy',
+    'workdir',
+  ),
   # Above it.
   'training.loop': (*BASE, 'training.checkpoint', 'interruption', 'progress', 'workdir'),
   'training.checkpoint': BASE,

@@ -1,6 +1,7 @@
 """StyleGAN 1 discriminator (Karras et al. 2018, 2019); its activations also serve the encoder as features."""
 
 import math
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -37,6 +38,11 @@ def minibatch_stddev(x: Array, group_size: int = 4, axis_name: str | None = None
     statistic = jax.lax.dynamic_slice_in_dim(statistic, start, x.shape[0])
   channel = jnp.broadcast_to(statistic[:, None, None, None], (*x.shape[:3], 1))
   return jnp.concatenate([x, channel], axis=-1)
+
+
+def block_names(fmaps: Sequence[int]) -> tuple[str, ...]:
+  """Names of the features of `Discriminator(fmaps)`, in their order."""
+  return tuple(f'block_{4 * 2**i}' for i in reversed(range(len(fmaps))))
 
 
 class Discriminator(nn.Module):

@@ -13,7 +13,10 @@ from ml_collections import ConfigDict
 
 from advmix_jax import encoding, interruption, mixing, parallel
 from advmix_jax.encoding import EncodeSettings
+from advmix_jax.interop.vgg16_weights import read_vgg16
 from advmix_jax.interop.weights import load_tree, save_tree
+from advmix_jax.models import vgg16
+from advmix_jax.models.discriminator import block_names
 from advmix_jax.models.image_encoder import ImageEncoder
 from advmix_jax.progress import track
 from advmix_jax.ranges import to_float
@@ -34,16 +37,29 @@ def encode_settings(config: ConfigDict) -> EncodeSettings:
   )
 
 
+def feature_layers(config: ConfigDict) -> tuple[str, ...]:
+  """Layers whose activations are compared; none with `encode.features=pixel`."""
+  if config.encode.features == 'pixel':
+    return ()
+  is_vgg16 = config.encode.features == 'vgg16'
+  default = vgg16.PAPER_LAYERS if is_vgg16 else block_names(config.generator.fmaps)
+  return tuple(config.encode.feature_layers) or default
+
+
 def features(experiment: Experiment) -> tuple[encoding.FeaturesFn, PyTree]:
   """The feature function that `encode.features` names, and its parameters."""
-  if experiment.config.encode.features == 'pixel':
+  config = experiment.config.encode
+  layers = feature_layers(experiment.config)
+  if config.features == 'pixel':
     return lambda params, images: {}, {}
+  if config.features == 'vgg16':
+    vgg16_fn = functools.partial(vgg16.vgg16_features, layers=layers, size=config.vgg16_resize)
+    return vgg16_fn, read_vgg16(config.vgg16_weights, layers)
   model = experiment.discriminator_model
-  layers = tuple(experiment.config.encode.feature_layers)
 
   def features_fn(params, images):
-    activations = model.apply({'params': params}, images, method='features')
-    return {name: activations[name] for name in layers or activations}
+    activations: PyTree = model.apply({'params': params}, images, method='features')
+    return {name: activations[name] for name in layers}
 
   return features_fn, experiment.load_discriminator()
 

@@ -8,7 +8,7 @@ from advmix_jax import evaluation, interruption, parallel
 from advmix_jax.methods import latent_attack_settings
 from advmix_jax.progress import track
 from advmix_jax.ranges import to_uint8
-from advmix_jax.stages.encode import load_latents
+from advmix_jax.stages.encode import feature_layers, load_latents
 from advmix_jax.stages.experiment import Experiment, require
 from advmix_jax.types import PyTree
 from advmix_jax.workdir import config_hash, read_json, write_arrays, write_json
@@ -60,6 +60,7 @@ def results(experiment: Experiment, methods: dict[str, dict]) -> dict:
       'start_from': config.evaluate.start_from,
     },
     'encoder_features': config.encode.features,
+    'encoder_feature_layers': list(feature_layers(config)),
     'reconstruction_error': {
       part: read_json(experiment.latents_file(part))['error'] for part in ('train', config.evaluate.split)
     },

@@ -369,9 +369,11 @@ def encoder(scene: Scene) -> list[Section]:
     'colours.'
   )
   first = 'a guess of a small network' if config.encode.init == 'encoder' else 'the mean latent'
+  layers = ', '.join(encode.feature_layers(config))
+  compared = f'pixels and {config.encode.features} features ({layers})' if layers else 'pixels alone'
   caption = (
-    f'Figure 5 of the paper: Algorithm 1, {config.encode.num_steps} steps from {first}, then '
-    f'{NUM_VARIANTS} random variants.'
+    f'Figure 5 of the paper: Algorithm 1, {config.encode.num_steps} steps from {first}, comparing '
+    f'{compared}, then {NUM_VARIANTS} random variants.'
   )
   return [Section('From image to latents', text, figure, caption)]
 
