@@ -35,7 +35,7 @@ def set_cpu(c: ml_collections.ConfigDict) -> None:
   c.generator.fmaps = (64, 48, 32, 16)
   c.generator.latent_size = 64
   c.generator.w_size = 64
-  c.generator.style_mixing_prob = 0.0  # Short training; the last of four resolutions sets the colour without it.
+  c.generator.style_mixing_prob = 0.0  # The last of four resolutions sets the colour without it.
   c.generator.total_kimg = 240.0
   c.generator.sample_kimg = 40.0
   c.encode.init_kimg = 60.0
