@@ -29,7 +29,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.generator.latent_size = 32  # Size of z.
   c.generator.w_size = 32  # Size of one row of w. The paper's is 512.
   c.generator.mapping_layers = 4  # StyleGAN: 8.
-  c.generator.total_kimg = 110.0  # Length of training in thousands of real images shown (open).
+  c.generator.total_kimg = 90.0  # Length of training in thousands of real images shown (open).
   c.generator.batch_size = 16  # In runs of minutes the number of updates counts most.
   c.generator.learning_rate = 2e-3  # StyleGAN: 1e-3. Adam with beta1 0, beta2 0.99.
   c.generator.r1_gamma = 10.0
@@ -41,7 +41,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   c.encode = ml_collections.ConfigDict()
   c.encode.init = 'encoder'  # encoder: amortised start | mean: w_avg, as in Algorithm 1.
-  c.encode.init_kimg = 40.0  # Generated images the amortised encoder learns from.
+  c.encode.init_kimg = 20.0  # Generated images the amortised encoder learns from.
   c.encode.init_batch_size = 64
   c.encode.init_fmaps = (32, 48, 64)  # Its feature maps at full, half, ... resolution.
   c.encode.init_learning_rate = 2e-3
@@ -79,7 +79,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.train.classifier = 'cnn'  # cnn (truncated VGG) | linear
   c.train.fmaps = (16, 16, 32, 32)  # Widths of the four convolutions (open).
   c.train.batch_size = 64
-  c.train.num_epochs = 20.0  # Paper: 5 on Colour-MNIST, 20 on CelebA.
+  c.train.num_epochs = 15.0  # Paper: 5 on Colour-MNIST, 20 on CelebA.
   c.train.learning_rate = 1e-3  # Adam.
   c.train.ema_decay = 0.0  # Average of the parameters that is evaluated; 0 = the last parameters.
 
