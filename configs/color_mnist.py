@@ -4,7 +4,7 @@
         --config.data.dir=FOLDER_OF_MNIST [--config.data.sigma=0.2]
 
 Variants:
-  cpu: two cores; see README.md for what it gave and how long it took.
+  cpu: two cores; see README.md for what it gave.
   paper: the paper's attack, epochs and sizes, all 60,000 images; needs an accelerator. Not run yet.
 """
 

@@ -2,7 +2,7 @@
 
 XLA rewrites the gradient of a convolution to the form `b01f_01io->b01f`, which has a fast CPU kernel.
 Inside `scan`, `fori_loop` and `while_loop` it hoists the transposition of the kernel out of the loop, what is
-left is `b01f_01oi->b01f`, and that falls to a naive kernel 15 to 28 times slower. Here the backward pass
+left is `b01f_01oi->b01f`, and that falls to a naive kernel, many times slower. Here the backward pass
 writes the canonical form itself, behind a barrier. It is closed under differentiation (its two gradients are
 the same two functions again), so second derivatives, as in R1, keep the fast path as well.
 Forward-mode differentiation is not supported on CPU. Accelerators take plain `lax`.
@@ -75,8 +75,8 @@ def _input_gradient(g: Array, kernel: Array, padding: Padding) -> Array:
 def _kernel_gradient(x: Array, g: Array, padding: Padding) -> Array:
   """`[k, k, I, O]`: `x` correlated with `g`, the batch summed over.
 
-  Of two forms the one that is faster on CPU: for 3x3 kernels plain lax (up to twice as fast), for 2x2 kernels
-  one matrix product for each position (lax falls to a naive kernel there, 40 to 70 times slower). No loop of
+  Of two forms the one that is faster on CPU: for 3x3 kernels plain lax alone, for 2x2 kernels
+  one matrix product for each position (lax falls to a naive kernel there). No loop of
   this project differentiates with respect to a kernel.
   """
   size = x.shape[1] + sum(padding) - g.shape[1] + 1
@@ -177,7 +177,7 @@ blur.defvjp(lambda x: (blur(x), None), lambda _, g: (blur(g),))
 def max_pool(x: Array) -> Array:
   """2x2 maximum, stride 2, `[B, H, W, C]` to `[B, H//2, W//2, C]`: an odd last row or column is dropped.
 
-  As a maximum of four strided slices: the gradient of `lax.reduce_window` is ten times slower on CPU.
+  As a maximum of four strided slices: the gradient of `lax.reduce_window` is much slower on CPU.
   """
   top, bottom = x[:, :-1:2], x[:, 1::2]
   rows = jnp.maximum(top, bottom)
