@@ -10,33 +10,27 @@ module is imported, and numpy's own constructors are replaced by functions that 
 
 import math
 import os
-import pickle
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from advmix_jax.interop.pickle_machine import Function, Globals, Refused, run, shorten
 from advmix_jax.types import BadInputError
 
-Globals = Mapping[tuple[str, str], Any]
+MAX_FILE_BYTES = 1 << 32
 
 _NUMBERS = re.compile('b1|[iu][1248]|f[248]')
-
-
-class Function:
-  """An allowed function. Unlike a plain one, a pickle cannot set attributes on it."""
-
-  __slots__ = ('_function',)
-
-  def __init__(self, function: Callable[..., Any]):
-    self._function = function
-
-  def __call__(self, *args: Any) -> Any:
-    return self._function(*args)
-
-  def __setstate__(self, state: object) -> None:
-    raise pickle.UnpicklingError('a state is given to a function')
+# What people pass by mistake, by the bytes it begins with.
+_OTHER_FILES = (
+  (b'PK\x03\x04', 'a zip archive, as torch.save and numpy write them'),
+  (b'\x93NUMPY', 'a numpy array'),
+  (b'\x89HDF', 'an HDF5 file'),
+  (b'\x1f\x8b', 'a gzip file: unpack it first'),
+  (b'version https://git-lfs', 'a Git LFS pointer instead of the file it stands for'),
+  (b'<', 'a web page, perhaps of a failed download'),
+)
 
 
 def load(path: str | os.PathLike[str], allowed: Globals) -> Any:
@@ -45,7 +39,7 @@ def load(path: str | os.PathLike[str], allowed: Globals) -> Any:
   Args:
     path: of the file.
     allowed: `(module, name)` as written in the file to what stands for it here: a `Function`, or a class
-      whose construction has no effect beyond the object itself.
+      that is made without arguments and whose making has no effect.
 
   Returns:
     The object. Arrays in it are read with `to_array`.
@@ -53,12 +47,35 @@ def load(path: str | os.PathLike[str], allowed: Globals) -> Any:
   Raises:
     BadInputError: the file cannot be read, is damaged, or names something that is not allowed.
   """
+  return loads(path, read_bytes(path), allowed)
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+  """The content of a file that may be a pickle.
+
+  Raises:
+    BadInputError: it cannot be read, is larger than any official file, or is a file of another kind.
+  """
   try:
-    with open(path, 'rb') as file:
-      return _Unpickler(file, allowed).load()
+    size = os.path.getsize(path)
+    if size > MAX_FILE_BYTES:
+      raise BadInputError(f'{path}: found {size} bytes, expected a pickle of at most {MAX_FILE_BYTES}')
+    content = Path(path).read_bytes()
   except OSError as error:
     raise BadInputError(f'{path}: cannot be read ({error.strerror}), expected a pickle file') from None
-  except Exception as error:  # What damaged opcodes raise is not documented, and any of it means the same.
+  for beginning, kind in _OTHER_FILES:
+    if content[:64].lstrip().startswith(beginning):
+      raise BadInputError(f'{path}: found {kind}, expected a pickle file')
+  return content
+
+
+def loads(path: str | os.PathLike[str], content: bytes, allowed: Globals) -> Any:
+  """As `load`, of a file's content; `path` is for the messages."""
+  try:
+    return run(content, allowed)[0]
+  except (
+    Exception
+  ) as error:  # What damaged numbers and texts raise is not documented; any of it means the same.
     raise BadInputError(
       f'{path}: found a damaged or refused pickle ({error or type(error).__name__}), '
       'expected numeric arrays in plain containers'
@@ -71,6 +88,8 @@ def numpy_globals() -> dict[tuple[str, str], Any]:
     ('numpy', 'ndarray'): Function(_not_callable),
     ('numpy', 'dtype'): Function(_PendingDtype),
     ('_codecs', 'encode'): Function(_latin1_bytes),
+    ('__builtin__', 'bytes'): Function(_no_bytes),
+    ('builtins', 'bytes'): Function(_no_bytes),
   }
   for core in ('numpy.core', 'numpy._core'):
     table[f'{core}.multiarray', '_reconstruct'] = Function(_PendingArray)
@@ -94,18 +113,14 @@ def to_array(value: Any) -> np.ndarray:
   raise BadInputError(f'found {type(value).__name__.strip("_")} where an array of numbers is expected')
 
 
-class _Unpickler(pickle.Unpickler):
-  """Looks names up in the table only. `persistent_load` and out-of-band buffers stay refused."""
-
-  def __init__(self, file: BinaryIO, allowed: Globals):
-    super().__init__(file)
-    self._allowed = allowed
-
-  def find_class(self, module: str, name: str) -> Any:
-    try:
-      return self._allowed[module, name]
-    except KeyError:
-      raise pickle.UnpicklingError(f'it names {module}.{name}, which is not allowed') from None
+def check_shape(shape: Any) -> None:
+  """Raises `Refused` if it is no tuple of a few sizes."""
+  if (
+    not isinstance(shape, tuple)
+    or len(shape) > 8
+    or not all(type(n) is int and 0 <= n < 1 << 40 for n in shape)
+  ):
+    raise Refused(f'an array has the shape {shorten(shape)}')
 
 
 class _PendingDtype:
@@ -115,13 +130,13 @@ class _PendingDtype:
 
   def __init__(self, code: str, *unused_options: object):
     if not isinstance(code, str) or not _NUMBERS.fullmatch(code):
-      raise pickle.UnpicklingError(f'an array has the type {code!r}, which is not numeric')
+      raise Refused(f'an array has the type {shorten(code)!r}, which is not numeric')
     self.dtype = np.dtype(code)
 
   def __setstate__(self, state: Any) -> None:
     order = state[1]
     if order not in ('<', '>', '|', '=') or any(part is not None for part in state[2:5]):
-      raise pickle.UnpicklingError('an array has a structured type, which is not numeric')
+      raise Refused('an array has a structured type, which is not numeric')
     self.dtype = self.dtype.newbyteorder(order)
 
 
@@ -140,14 +155,11 @@ class _PendingArray:
 
 def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any = 'C') -> np.ndarray:
   if not isinstance(dtype, _PendingDtype) or not isinstance(data, bytes | bytearray):
-    raise pickle.UnpicklingError('an array holds objects instead of numbers')
-  if not isinstance(shape, tuple) or not all(type(size) is int and size >= 0 for size in shape):
-    raise pickle.UnpicklingError(f'an array has the shape {shape!r}')
+    raise Refused('an array holds objects instead of numbers')
+  check_shape(shape)
   expected = math.prod(shape) * dtype.dtype.itemsize
   if len(data) != expected:
-    raise pickle.UnpicklingError(
-      f'an array of shape {shape} has {len(data)} bytes where {expected} are needed'
-    )
+    raise Refused(f'an array of shape {shape} has {len(data)} bytes where {expected} are needed')
   array = np.frombuffer(data, dtype.dtype).reshape(shape, order='F' if order == 'F' else 'C')
   return array.astype(dtype.dtype.newbyteorder('='), copy=False)
 
@@ -159,9 +171,14 @@ def _scalar(dtype: Any, data: Any) -> np.ndarray:
 def _latin1_bytes(text: Any, encoding: Any) -> bytes:
   """How Python 3 writes bytes up to protocol 2."""
   if not isinstance(text, str) or encoding != 'latin1':
-    raise pickle.UnpicklingError(f'it encodes text as {encoding!r}')
+    raise Refused(f'it encodes text as {shorten(encoding)}')
   return text.encode('latin1')
 
 
+def _no_bytes() -> bytes:
+  """How Python 3 writes no bytes at all up to protocol 2."""
+  return b''
+
+
 def _not_callable(*unused_arguments: object) -> None:
-  raise pickle.UnpicklingError('it constructs an array directly')
+  raise Refused('it constructs an array directly')
