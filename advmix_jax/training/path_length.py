@@ -1,0 +1,81 @@
+"""Path-length regularisation of StyleGAN 2 (Karras et al. 2020, section 3.2), and Adam for lazy ones.
+
+A step of equal length in w should change the image equally much everywhere. It is applied every few steps, as
+a step of the generator's optimiser of its own.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from advmix_jax.types import Array
+
+
+class PathLengthSettings(NamedTuple):
+  """Settings of the regularisation; the defaults are StyleGAN 2's.
+
+  Attributes:
+    weight: of the penalty; 0 = none.
+    interval: it is applied every so many steps, that many times as strong.
+    decay: share of a batch in the running mean of lengths.
+    batch_shrink: it takes so many times fewer latents than the other losses.
+  """
+
+  weight: float = 2.0
+  interval: int = 4
+  decay: float = 0.01
+  batch_shrink: int = 2
+
+
+def path_lengths(synthesis: Callable[[Array], Array], w: Array, direction: Array) -> Array:
+  """How far an image moves along a random direction of unit size per pixel when its latents do.
+
+  Args:
+    synthesis: `w [B, L, D]` to images `[B, H, W, C]`; each example by itself.
+    w: `[B, L, D]` float32.
+    direction: `[B, H, W, C]` standard normal.
+
+  Returns:
+    `[B]`, the root of the mean over L of the squared norm of the gradient in D.
+  """
+  scale = 1 / math.sqrt(direction.shape[1] * direction.shape[2])
+  gradient = jax.grad(lambda w: jnp.sum(synthesis(w) * direction) * scale)(w)
+  return jnp.sqrt(jnp.mean(jnp.sum(jnp.square(gradient), axis=2), axis=1))
+
+
+def path_length_loss(
+  lengths: Array, mean: Array, settings: PathLengthSettings, axis_name: str | None = None
+) -> tuple[Array, Array]:
+  """Penalty on lengths that differ from their running mean.
+
+  Args:
+    lengths: `[B]` of `path_lengths`, this device's share.
+    mean: scalar, the running mean before this batch; starts at 0.
+    settings: strength and interval.
+    axis_name: of the devices; the running mean is over the batch of all.
+
+  Returns:
+    The loss, a scalar, `interval * weight` times as strong as the mean penalty; and the new running mean,
+    which takes part in the penalty's gradient as in the official code.
+  """
+  batch = jnp.mean(lengths)
+  if axis_name is not None:
+    batch = jax.lax.pmean(batch, axis_name)
+  mean = mean + (batch - mean) * settings.decay
+  penalty = jnp.mean(jnp.square(lengths - mean))
+  return penalty * settings.weight * settings.interval, mean
+
+
+def lazy_adam(
+  learning_rate: float, interval: int, b1: float = 0.0, b2: float = 0.99, eps: float = 1e-8
+) -> optax.GradientTransformation:
+  """Adam that moves as far in k + 1 steps as plain Adam does in k (Karras et al. 2020, appendix B).
+
+  For an optimiser that takes a further step, that of a regularisation, after every k = `interval` steps.
+  """
+  ratio = interval / (interval + 1)
+  return optax.adam(learning_rate * ratio, b1=b1**ratio, b2=b2**ratio, eps=eps)
