@@ -51,6 +51,11 @@ ALLOWED = {
   'training': (*ALGORITHMS, 'models', 'methods'),
   'toy': ('types', 'ranges', 'mixing', 'report'),
   'stages': ('',),
+  'latents': (*BASE, 'interop.generator_folder'),
+  'generate': (
+    *(*BASE, 'latents', 'interop.generator_folder', 'models', 'interruption', 'progress', 'report'),
+    'workdir',
+  ),
   'benchmark': ('',),
 }
 

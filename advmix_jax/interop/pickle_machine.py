@@ -18,6 +18,7 @@ Globals = Mapping[tuple[str, str], Any]
 
 MAX_INSTRUCTIONS = 1_000_000  # Official files have up to about a hundred thousand.
 MAX_NODES = 1_000_000  # Values met when the result is walked as a tree, shared ones each time.
+MAX_DEPTH = 200  # Containers within containers; modules of official files are some thirty deep.
 MAX_GROWTH = 4  # Bytes of all arrays, shared ones each time, for each byte of the file.
 MAX_INTEGER_BYTES = 16
 MAX_TEXT_BYTES = 1 << 24  # Files of networks hold their source code; longer text is no part of a network.
@@ -320,19 +321,22 @@ _INSTRUCTIONS: dict[int, Callable[[_Machine], Any]] = {
 
 def _check_size(value: Any, bytes_left: int) -> None:
   """Refuses what is endless or enormous when walked: values that hold themselves, doubled many times over."""
-  nodes, waiting = 0, [value]
+  nodes, waiting = 0, [(value, 0)]
   while waiting:
-    value = waiting.pop()
+    value, depth = waiting.pop()
     nodes += 1
     if isinstance(value, dict):
-      waiting.extend(value.values())
+      parts = list(value.values())
     elif isinstance(value, list | tuple):
-      waiting.extend(value)
-    elif not isinstance(value, Function):
-      waiting.extend(getattr(value, name, None) for name in getattr(type(value), '__slots__', ()))
+      parts = list(value)
+    elif isinstance(value, Function):
+      parts = []
+    else:
+      parts = [getattr(value, name, None) for name in getattr(type(value), '__slots__', ())]
+    waiting.extend((part, depth + 1) for part in parts)
     bytes_left -= getattr(value, 'nbytes', 0)
-    if nodes + len(waiting) > MAX_NODES or bytes_left < 0:
-      raise Refused('a value in it holds itself, or far more than the file')
+    if nodes + len(waiting) > MAX_NODES or bytes_left < 0 or depth > MAX_DEPTH:
+      raise Refused('a value in it holds itself, is nested too deeply, or is far more than the file')
 
 
 def shorten(value: Any) -> str:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from advmix_jax.interop import safe_pickle
+from advmix_jax.interop.pickle_machine import shorten
 from advmix_jax.types import BadInputError
 
 
@@ -49,19 +50,32 @@ def read_networks(path: str | os.PathLike[str]) -> Networks:
   Raises:
     BadInputError: the file is damaged, names anything beyond arrays and networks, or holds something else.
   """
-  allowed = safe_pickle.numpy_globals() | {
+  found = safe_pickle.load(path, safe_pickle.numpy_globals() | network_globals())
+  if not (isinstance(found, tuple | list) and len(found) == 3):
+    raise BadInputError(f'{path}: found {shorten(found)}, expected the three networks (G, D, Gs)')
+  try:
+    return Networks(*(read_network(part) for part in found))
+  except BadInputError as error:
+    raise BadInputError(f'{path}: {error}') from None
+
+
+def network_globals() -> dict[tuple[str, str], Any]:
+  """The names that such files use, beside those of numpy."""
+  return {
     ('dnnlib.tflib.network', 'Network'): _PickledNetwork,
     ('dnnlib.util', 'EasyDict'): dict,
     ('dnnlib', 'EasyDict'): dict,
     ('collections', 'OrderedDict'): dict,
   }
-  found = safe_pickle.load(path, allowed)
-  if not (isinstance(found, tuple | list) and len(found) == 3):
-    raise BadInputError(f'{path}: found {_describe(found)}, expected the three networks (G, D, Gs)')
-  try:
-    return Networks(*(_network(part) for part in found))
-  except BadInputError as error:
-    raise BadInputError(f'{path}: {error}') from None
+
+
+def read_network(pickled: Any) -> Network:
+  """One network of a loaded pickle, its components included.
+
+  Raises:
+    BadInputError: it is no network, or holds something else than options and arrays of finite numbers.
+  """
+  return _network(pickled, 0)
 
 
 class _PickledNetwork:
@@ -73,37 +87,36 @@ class _PickledNetwork:
     self.state = state
 
 
-def _network(pickled: Any, depth: int = 0) -> Network:
+def _network(pickled: Any, depth: int) -> Network:
   state = getattr(pickled, 'state', None) if isinstance(pickled, _PickledNetwork) else None
   if not isinstance(state, dict):
-    raise BadInputError(f'found {_describe(pickled)}, expected a network')
+    raise BadInputError(f'found {shorten(pickled)}, expected a network')
   expected = {'name': str, 'build_func_name': str, 'static_kwargs': dict, 'variables': list}
   for key, kind in expected.items():
     if not isinstance(state.get(key), kind):
-      raise BadInputError(f'a network has {_describe(state.get(key))} as {key}, expected {kind.__name__}')
-  if state.get('version') not in (2, 3, 4):
-    raise BadInputError(f'{state["name"]}: found version {state.get("version")!r}, expected 2, 3 or 4')
+      raise BadInputError(f'a network has {shorten(state.get(key))} as {key}, expected {kind.__name__}')
+  name = shorten(state['name'])
+  if type(state.get('version')) is not int or state['version'] not in (2, 3, 4):
+    raise BadInputError(f'{name}: found version {shorten(state.get("version"))}, expected 2, 3 or 4')
 
   kwargs = dict(state['static_kwargs'])
   variables: dict[str, np.ndarray] = {}
   for item in state['variables']:
     if not (isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[0], str)):
-      raise BadInputError(
-        f'{state["name"]}: found {_describe(item)} among the variables, expected (name, value)'
-      )
-    variables[item[0]] = _variable(state['name'], *item)
+      raise BadInputError(f'{name}: found {shorten(item)} among the variables, expected (name, value)')
+    variables[item[0]] = _variable(name, *item)
   components = state.get('components', {})
   if not isinstance(components, dict) or (components and depth):
-    raise BadInputError(f'{state["name"]}: found nested components, expected one level of them')
+    raise BadInputError(f'{name}: found nested components, expected one level of them')
   for part in components.values():
     component = _network(part, depth + 1)
     for key, value in component.static_kwargs.items():
       if kwargs.setdefault(key, value) != value:
         raise BadInputError(
-          f'{state["name"]}: found {key} = {value!r} in {component.name}, '
-          f'expected {kwargs[key]!r} as in the whole'
+          f'{name}: found {shorten(key)} = {shorten(value)} in {shorten(component.name)}, '
+          f'expected {shorten(kwargs[key])} as in the whole'
         )
-    variables |= {f'{component.name}/{name}': value for name, value in component.variables.items()}
+    variables |= {f'{component.name}/{key}': value for key, value in component.variables.items()}
   return Network(state['name'], kwargs, state['build_func_name'], variables)
 
 
@@ -111,11 +124,7 @@ def _variable(network: str, name: str, value: Any) -> np.ndarray:
   try:
     array = safe_pickle.to_array(value)
   except BadInputError as error:
-    raise BadInputError(f'{network}: variable {name}: {error}') from None
+    raise BadInputError(f'{network}: variable {shorten(name)}: {error}') from None
   if not np.all(np.isfinite(array)):
-    raise BadInputError(f'{network}: found values in {name} that are not finite, expected numbers')
+    raise BadInputError(f'{network}: found values in {shorten(name)} that are not finite, expected numbers')
   return array
-
-
-def _describe(value: Any) -> str:
-  return 'a network' if isinstance(value, _PickledNetwork) else f'a value of type {type(value).__name__}'

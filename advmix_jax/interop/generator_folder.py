@@ -1,0 +1,242 @@
+"""A generator in a folder: plain arrays, and a description that says what to build for them.
+
+    generator = load_generator('ffhq')
+    w = generator.module.apply({'params': generator.params['params']}, z, method='map_z')
+    decoder = generator.decoder(mixing_level=8)
+
+`architecture.json` holds the module's class and attributes, `generator.safetensors` the decoder's parameters
+and `discriminator.safetensors`, where there is one, those of the discriminator. Nothing in it can run.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from advmix_jax.interop.weights import load_tree, save_tree
+from advmix_jax.models import discriminator, discriminator2, stylegan, stylegan2
+from advmix_jax.types import BadInputError, Decoder, PyTree
+from advmix_jax.workdir import write_json
+
+DESCRIPTION = 'architecture.json'
+GENERATOR = 'generator.safetensors'
+DISCRIMINATOR = 'discriminator.safetensors'
+
+_FORMAT = 1
+
+
+class _Architecture(NamedTuple):
+  generator: type[nn.Module]
+  init_generator: Callable[..., PyTree]
+  decoder: Callable[..., Decoder]
+  discriminator: type[nn.Module]
+
+
+_ARCHITECTURES = {
+  'stylegan1': _Architecture(
+    stylegan.StyleGAN, stylegan.init_generator, stylegan.stylegan_decoder, discriminator.Discriminator
+  ),
+  'stylegan2': _Architecture(
+    stylegan2.StyleGAN2, stylegan2.init_generator, stylegan2.stylegan2_decoder, discriminator2.Discriminator2
+  ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Truncation:
+  """Of a generator's own default: rows `w[:, :cutoff]` move to `w_avg + psi (w - w_avg)`.
+
+  Attributes:
+    psi: 1 = truncation is off.
+    cutoff: None = all rows, 0 = none.
+  """
+
+  psi: float = 1.0
+  cutoff: int | None = None
+
+
+class Generator(NamedTuple):
+  """What a folder holds.
+
+  Attributes:
+    architecture: 'stylegan1' or 'stylegan2'.
+    module: its methods `map_z`, `synthesis`, `coarse` and `fine` are what the parameters are for.
+    params: `{'params', 'noise': tuple of [1, R_i, R_i, 1], 'w_avg': [D]}` float32.
+    truncation: the default of the generator where it comes from.
+    description: all of `architecture.json`.
+  """
+
+  architecture: str
+  module: Any
+  params: PyTree
+  truncation: Truncation
+  description: dict[str, Any]
+
+  def decoder(self, mixing_level: int, label: int | None = None) -> Decoder:
+    """The generator cut at a level.
+
+    Args:
+      mixing_level: m, 1 <= m < L.
+      label: with which a StyleGAN 2 with classes maps every z; None for one without. A StyleGAN 1 with
+        classes takes its label from z itself (`models.stylegan.stylegan_decoder`).
+
+    Raises:
+      BadInputError: the generator has no such level, or no such label.
+    """
+    self.check_level(mixing_level)
+    make = _ARCHITECTURES[self.architecture].decoder
+    try:
+      return (
+        make(self.module, mixing_level) if label is None else make(self.module, mixing_level, label=label)
+      )
+    except (TypeError, ValueError) as error:
+      raise BadInputError(f'the generator of {self.architecture}: {error}') from None
+
+  def check_level(self, mixing_level: int) -> None:
+    """Raises `BadInputError` if the generator cannot be cut there."""
+    if not 1 <= mixing_level < self.module.num_layers:
+      raise BadInputError(
+        f'mixing level {mixing_level}: the generator has {self.module.num_layers} styled layers, '
+        f'expected a level from 1 to {self.module.num_layers - 1}'
+      )
+
+
+def describe(
+  architecture: str,
+  module: Any,
+  critic: Any = None,
+  *,
+  truncation: Truncation | None = None,
+  source: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+  """What `architecture.json` says.
+
+  Args:
+    architecture: 'stylegan1' or 'stylegan2'.
+    module: the generator.
+    critic: the discriminator, or None.
+    truncation: the default of the generator where it comes from; None = off.
+    source: where it comes from: of JSON values; None for one trained here.
+  """
+  return {
+    'format': _FORMAT,
+    'architecture': architecture,
+    'resolution': module.resolution,
+    'num_styles': module.num_layers,
+    'generator': attributes(module),
+    'discriminator': None if critic is None else attributes(critic),
+    'truncation': dataclasses.asdict(truncation or Truncation()),
+    'source': source,
+  }
+
+
+def attributes(module: Any) -> dict[str, Any]:
+  """Attributes of a Flax module, with which its class makes it again."""
+  names = [field.name for field in dataclasses.fields(module) if field.name not in ('parent', 'name')]
+  return {name: getattr(module, name) for name in names}
+
+
+def save_generator(
+  folder: Path, description: dict[str, Any], params: PyTree, critic_params: PyTree | None = None
+) -> None:
+  """Writes a folder. The description is written last, so a folder that has one is whole."""
+  save_tree(folder / GENERATOR, params)
+  if critic_params is not None:
+    save_tree(folder / DISCRIMINATOR, critic_params)
+  write_json(folder / DESCRIPTION, description)
+
+
+def load_generator(folder: Path) -> Generator:
+  """Reads a folder that `launch.convert` or the stage `train_gan` wrote.
+
+  Raises:
+    BadInputError: a file is missing or damaged, or they do not fit each other.
+  """
+  description = read_description(folder)
+  architecture = _ARCHITECTURES[description['architecture']]
+  module, template = _build(
+    folder,
+    architecture.generator,
+    description['generator'],
+    lambda made: architecture.init_generator(jax.random.key(0), made),
+  )
+  params = load_tree(require(Path(folder) / GENERATOR), template)
+  truncation = _truncation(folder, description)
+  return Generator(description['architecture'], module, params, truncation, description)
+
+
+def load_discriminator(folder: Path) -> tuple[Any, PyTree] | None:
+  """The discriminator's module and parameters; None if the folder has none. Raises as `load_generator`."""
+  description = read_description(folder)
+  if description['discriminator'] is None:
+    return None
+  size, channels = description['resolution'], description['generator'].get('image_channels', 3)
+
+  def init(made: Any) -> PyTree:
+    labels = jnp.zeros((4, made.label_size)) if made.label_size else None
+    return made.init(jax.random.key(0), jnp.zeros((4, size, size, channels)), labels)['params']
+
+  kind = _ARCHITECTURES[description['architecture']].discriminator
+  module, template = _build(folder, kind, description['discriminator'], init)
+  return module, load_tree(require(Path(folder) / DISCRIMINATOR), template)
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+  """`architecture.json`, with all its entries and known classes. Raises as `load_generator`."""
+  path = require(Path(folder) / DESCRIPTION)
+  try:
+    description = json.loads(path.read_text())
+  except (OSError, ValueError) as error:
+    raise BadInputError(f'{path} cannot be read as JSON ({error})') from None
+  expected = {'architecture': str, 'generator': dict, 'resolution': int, 'discriminator': dict | None}
+  if not isinstance(description, dict) or description.get('format') != _FORMAT:
+    raise BadInputError(f'{path}: expected the description of a generator, format {_FORMAT}')
+  for key, kind in expected.items():
+    if not isinstance(description.get(key), kind):
+      raise BadInputError(f'{path}: found {json.dumps(description.get(key))} as {key}')
+  if description['architecture'] not in _ARCHITECTURES:
+    raise BadInputError(
+      f'{path}: found the architecture {description["architecture"]}, '
+      f'expected one of {", ".join(_ARCHITECTURES)}'
+    )
+  return description
+
+
+def require(path: Path) -> Path:
+  """The path, if there is such a file; else raises `BadInputError`."""
+  if not path.is_file():
+    raise BadInputError(f'{path} is missing, expected a folder that python -m launch.convert wrote')
+  return path
+
+
+def _build(
+  folder: Path, kind: type[nn.Module], values: dict[str, Any], init: Callable[[Any], PyTree]
+) -> tuple[Any, PyTree]:
+  """The module of attributes that `attributes` wrote, and the shapes of what it is initialised with."""
+  path = Path(folder) / DESCRIPTION
+  known = {field.name for field in dataclasses.fields(kind)} - {'parent', 'name'}
+  unknown = sorted(values.keys() - known)
+  if unknown:
+    raise BadInputError(f'{path}: found {unknown[0]}, which {kind.__name__} does not have')
+  try:
+    module = kind(
+      **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    )
+    return module, jax.eval_shape(lambda: init(module))
+  except (TypeError, ValueError, ArithmeticError) as error:
+    raise BadInputError(f'{path} describes no {kind.__name__} that can be built ({error})') from None
+
+
+def _truncation(folder: Path, description: dict[str, Any]) -> Truncation:
+  found: Any = description.get('truncation')
+  try:
+    return Truncation(float(found['psi']), None if found['cutoff'] is None else int(found['cutoff']))
+  except (KeyError, TypeError, ValueError):
+    raise BadInputError(
+      f'{Path(folder) / DESCRIPTION}: found {json.dumps(found)} as truncation, expected psi and cutoff'
+    ) from None
