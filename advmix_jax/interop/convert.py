@@ -23,7 +23,6 @@ def convert(source: Path, out: Path) -> Iterator[str]:
   check_out(out)
   found = official.read_official(source)
   description = generator_folder.describe(
-    found.architecture,
     found.generator,
     found.discriminator,
     truncation=found.truncation,

@@ -107,7 +107,6 @@ class Generator(NamedTuple):
 
 
 def describe(
-  architecture: str,
   module: Any,
   critic: Any = None,
   *,
@@ -117,34 +116,35 @@ def describe(
   """What `architecture.json` says.
 
   Args:
-    architecture: 'stylegan1' or 'stylegan2'.
-    module: the generator.
-    critic: the discriminator, or None.
+    module: the generator, of `models.stylegan` or `models.stylegan2`.
+    critic: the discriminator; None = the folder has none.
     truncation: the default of the generator where it comes from; None = off.
-    source: where it comes from: of JSON values; None for one trained here.
+    source: where it comes from, of JSON values; None for one trained here.
   """
+  (architecture,) = [name for name, known in _ARCHITECTURES.items() if type(module) is known.generator]
   return {
     'format': _FORMAT,
     'architecture': architecture,
     'resolution': module.resolution,
     'num_styles': module.num_layers,
-    'generator': attributes(module),
-    'discriminator': None if critic is None else attributes(critic),
+    'generator': _attributes(module),
+    'discriminator': None if critic is None else _attributes(critic),
     'truncation': dataclasses.asdict(truncation or Truncation()),
     'source': source,
   }
 
 
-def attributes(module: Any) -> dict[str, Any]:
-  """Attributes of a Flax module, with which its class makes it again."""
-  names = [field.name for field in dataclasses.fields(module) if field.name not in ('parent', 'name')]
-  return {name: getattr(module, name) for name in names}
-
-
 def save_generator(
   folder: Path, description: dict[str, Any], params: PyTree, critic_params: PyTree | None = None
 ) -> None:
-  """Writes a folder. The description is written last, so a folder that has one is whole."""
+  """Writes a folder. The description is written last, so a folder that has one is whole.
+
+  Args:
+    folder: it is made if it is missing.
+    description: of `describe`.
+    params: as in `Generator`.
+    critic_params: of the discriminator; None = the folder has none.
+  """
   save_tree(folder / GENERATOR, params)
   if critic_params is not None:
     save_tree(folder / DISCRIMINATOR, critic_params)
@@ -165,7 +165,7 @@ def load_generator(folder: Path) -> Generator:
     description['generator'],
     lambda made: architecture.init_generator(jax.random.key(0), made),
   )
-  params = load_tree(require(Path(folder) / GENERATOR), template)
+  params = _read(Path(folder) / GENERATOR, template)
   truncation = _truncation(folder, description)
   return Generator(description['architecture'], module, params, truncation, description)
 
@@ -183,7 +183,7 @@ def load_discriminator(folder: Path) -> tuple[Any, PyTree] | None:
 
   kind = _ARCHITECTURES[description['architecture']].discriminator
   module, template = _build(folder, kind, description['discriminator'], init)
-  return module, load_tree(require(Path(folder) / DISCRIMINATOR), template)
+  return module, _read(Path(folder) / DISCRIMINATOR, template)
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -212,6 +212,20 @@ def require(path: Path) -> Path:
   if not path.is_file():
     raise BadInputError(f'{path} is missing, expected a folder that python -m launch.convert wrote')
   return path
+
+
+def _attributes(module: Any) -> dict[str, Any]:
+  """With which the module's class makes it again."""
+  names = [field.name for field in dataclasses.fields(module) if field.name not in ('parent', 'name')]
+  return {name: getattr(module, name) for name in names}
+
+
+def _read(path: Path, template: PyTree) -> PyTree:
+  tree = load_tree(require(path), template)
+  for leaf in jax.tree.leaves(tree):
+    if leaf.dtype != jnp.float32:
+      raise BadInputError(f'{path}: found arrays of {leaf.dtype}, expected float32')
+  return tree
 
 
 def _build(

@@ -32,7 +32,6 @@ class Official:
 
   Attributes:
     kind: in words.
-    architecture: 'stylegan1' or 'stylegan2'.
     generator: the module; its name in the file is `generator_name`.
     params: `{'params', 'noise', 'w_avg'}` float32, as `init_generator` of the architecture makes them.
     discriminator: the module; None where the file has none.
@@ -42,7 +41,6 @@ class Official:
   """
 
   kind: str
-  architecture: str
   generator: Any
   generator_name: str
   params: PyTree
@@ -112,7 +110,6 @@ def _stylegan1(discriminator: tf_pickle.Network, average: tf_pickle.Network) -> 
   truncation = Truncation() if is_off else _truncation(psi, cutoff)
   return Official(
     kind='StyleGAN 1 (TensorFlow)',
-    architecture='stylegan1',
     generator=StyleGAN(**sizes),
     generator_name=average.name,
     params=params,
@@ -136,7 +133,6 @@ def _tf_stylegan2(discriminator: tf_pickle.Network, average: tf_pickle.Network) 
   cutoff = average.static_kwargs.get('truncation_cutoff')
   return Official(
     kind=f'StyleGAN 2{"-ADA" if is_ada else ""} (TensorFlow)',
-    architecture='stylegan2',
     generator=model,
     generator_name=average.name,
     params=params,
@@ -166,7 +162,6 @@ def _torch_stylegan2(average: torch_pickle.Module, discriminator: Any) -> Offici
     stylegan2_options.check_declared('D', options, declared)
   return Official(
     kind='StyleGAN 2-ADA (PyTorch)',
-    architecture='stylegan2',
     generator=model,
     generator_name='G_ema',
     params=params,
