@@ -121,7 +121,7 @@ def storage_bytes(array, *, magic=LEGACY_MAGIC, system=SYSTEM, kind=None, numel=
     def persistent_id(self, value):
       return identity if value is array else None
 
-  with importable(*storage_types.values()):
+  with importable(*storage_types.values(), kind):
     Pickler(stream, 2).dump(array)
     pickle.dump(['94'], stream, 2)
   stream.write((array.size if numel is None else numel).to_bytes(8, 'little'))

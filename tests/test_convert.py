@@ -136,7 +136,7 @@ def test_every_protocol_gives_the_same_networks(name, protocol, tmp_path):
 
 def test_both_spellings_of_numpy_are_read(tmp_path):
   content = tf_file(tmp_path / 'a.pkl').read_bytes()
-  old, new = b'\x16numpy.core.multiarray', b'\x17numpy._core.multiarray'
+  old, new = (bytes([len(name)]) + name for name in (b'numpy.core.multiarray', b'numpy._core.multiarray'))
   here, other = (old, new) if old in content else (new, old)
   assert here in content
   # A frame's length would change with the name, so the frame around all is left out.

@@ -147,7 +147,7 @@ HOSTILE = {
     'far larger than the file',
   ),
   'an empty file': (lambda m: b'', 'it is empty'),
-  'a cut-off file': (lambda m: record()[:-40], 'inside of a value'),
+  'a cut-off file': (lambda m: record()[:-40], 'announces'),
   'a web page': (lambda m: b'\n<!DOCTYPE html><html></html>', 'a web page'),
   'a zip archive': (lambda m: b'PK\x03\x04' + bytes(99), 'a zip archive'),
   'other networks': (lambda m: record(build_func_name='G_paper'), 'the architecture G_paper'),

@@ -198,7 +198,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_other_contents_are_refused(official, tmp_path):
   for value, message in (
     ([1, 2], 'expected the three networks'),
-    ((1, 2, 3), 'found a value of type int, expected a network'),
+    ((1, 2, 3), 'found 1, expected a network'),
     ((official.make('G', 3, {}),) * 3, 'as build_func_name, expected str'),
     ((official.make('G', 'G_style', {'a': 'text'}),) * 3, 'G: variable a: found str'),
     ((official.make('G', 'G_style', {'a': np.float32('nan')}),) * 3, 'values in a that are not finite'),

@@ -17,7 +17,7 @@ from typing import Any
 Globals = Mapping[tuple[str, str], Any]
 
 MAX_INSTRUCTIONS = 500_000  # Official files have up to about a hundred thousand.
-MAX_NODES = 1_000_000  # Values met when the result is walked as a tree, shared ones each time.
+MAX_NODES = 300_000  # Values met when the result is walked as a tree, shared ones each time.
 MAX_DEPTH = 200  # Containers within containers; modules of official files are some thirty deep.
 MAX_GROWTH = 4  # Bytes of all arrays, shared ones each time, for each byte of the file.
 MAX_INTEGER_BYTES = 16

@@ -153,14 +153,20 @@ class _PendingArray:
     self.array = _from_buffer(data, dtype, shape, 'F' if is_fortran else 'C')
 
 
-def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any = 'C') -> np.ndarray:
+def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any = 'C', axes: Any = None) -> np.ndarray:
+  """`axes`: with order 'K', where each axis of a result of that shape is in the array, as newer numpy writes."""
   if not isinstance(dtype, _PendingDtype) or not isinstance(data, bytes | bytearray):
     raise Refused('an array holds objects instead of numbers')
   check_shape(shape)
   expected = math.prod(shape) * dtype.dtype.itemsize
   if len(data) != expected:
     raise Refused(f'an array of shape {shape} has {len(data)} bytes where {expected} are needed')
-  array = np.frombuffer(data, dtype.dtype).reshape(shape, order='F' if order == 'F' else 'C')
+  flat = np.frombuffer(data, dtype.dtype)
+  if order == 'K' and axes is not None:
+    check_shape(axes)
+    array = flat.reshape(shape).transpose(axes)
+  else:
+    array = flat.reshape(shape, order='F' if order == 'F' else 'C')
   return array.astype(dtype.dtype.newbyteorder('='), copy=False)
 
 
