@@ -9,7 +9,8 @@ import optax
 
 from advmix_jax import mixing
 from advmix_jax.models.discriminator import Discriminator
-from advmix_jax.models.stylegan import StyleGAN, draw_noise, init_generator
+from advmix_jax.models.noise import draw_noise
+from advmix_jax.models.stylegan import StyleGAN, init_generator
 from advmix_jax.types import Array, PyTree
 
 W_AVG_DECAY = 0.995
@@ -148,7 +149,7 @@ def gan_step(
     both = jnp.concatenate([mixing.draw_z(keys[:, i], generator.latent_size) for i in (0, 1)])
     w, other = jnp.split(apply(both, method='map_z'), 2)
     mixed = style_mix(cut_key, keys[:, 2], w, other, settings)
-    noise = jax.vmap(lambda k: draw_noise(k, generator.num_layers))(keys[:, 3])
+    noise = jax.vmap(lambda k: draw_noise(k, generator.noise_sizes))(keys[:, 3])
     noise = tuple(n[:, 0] for n in noise)
     return apply(mixed, noise, method='synthesis'), jnp.mean(w[:, 0], axis=0)
 
