@@ -139,10 +139,12 @@ def discriminator(state, images, labels=None, conv_clamp=None, group_size=4):
     x = correlate(fir(pad(x, 2, 2)), equalised(state, f'{block}.conv1'), stride=2) + bias(f'{block}.conv1')
     x = clamp(lrelu(x) * half, None if conv_clamp is None else conv_clamp * half) + y
     size //= 2
-  groups = x.reshape(min(group_size or len(x), len(x)), -1, *x.shape[1:])
-  deviation = np.sqrt(groups.var(axis=0) + 1e-8).mean(axis=(1, 2, 3))
-  deviation = np.tile(deviation, len(groups))[:, None, None, None]
-  x = np.concatenate([x, np.broadcast_to(deviation, (len(x), 1, 4, 4))], axis=1)
+  num_features = state['b4.conv.weight'].shape[1] - x.shape[1]
+  for part in np.split(x, num_features, axis=1) if num_features else ():
+    groups = part.reshape(min(group_size or len(x), len(x)), -1, *part.shape[1:])
+    deviation = np.sqrt(groups.var(axis=0) + 1e-8).mean(axis=(1, 2, 3))
+    deviation = np.tile(deviation, len(groups))[:, None, None, None]
+    x = np.concatenate([x, np.broadcast_to(deviation, (len(x), 1, 4, 4))], axis=1)
   x = clamp(lrelu(correlate(pad(x, 1, 1), equalised(state, 'b4.conv')) + bias('b4.conv')), conv_clamp)
   x = lrelu(dense(state, 'b4.fc', x.reshape(len(x), -1)))
   x = dense(state, 'b4.out', x)
@@ -196,7 +198,9 @@ def random_generator(fmaps, z_size=5, w_size=6, label_size=0, embed_size=7, hidd
   return draw.state
 
 
-def random_discriminator(fmaps, label_size=0, embed_size=7, cmap_size=5, hidden=8, num_layers=2, seed=1):
+def random_discriminator(
+  fmaps, label_size=0, embed_size=7, cmap_size=5, hidden=8, num_layers=2, num_features=1, seed=1
+):
   """Labels of size n and `cmap_size` 0: they are multiplied with the n outputs themselves."""
   draw = _Draw(seed)
   size = 2 ** (len(fmaps) + 1)
@@ -206,7 +210,7 @@ def random_discriminator(fmaps, label_size=0, embed_size=7, cmap_size=5, hidden=
     draw.layer(f'{block}.conv0', fmaps[k], fmaps[k], 3, 3)
     draw.layer(f'{block}.conv1', fmaps[k - 1], fmaps[k], 3, 3)
     draw.add(f'{block}.skip.weight', fmaps[k - 1], fmaps[k], 1, 1)
-  draw.layer('b4.conv', fmaps[0], fmaps[0] + 1, 3, 3)
+  draw.layer('b4.conv', fmaps[0], fmaps[0] + num_features, 3, 3)
   draw.layer('b4.fc', fmaps[0], 16 * fmaps[0])
   if label_size and cmap_size:
     draw.mapping(0, label_size, embed_size, hidden, cmap_size, num_layers)

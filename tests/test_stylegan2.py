@@ -8,9 +8,10 @@ import pytest
 from advmix_jax.interop.stylegan2_names import discriminator_from_state, generator_from_state
 from advmix_jax.models.discriminator import block_names
 from advmix_jax.models.discriminator2 import Discriminator2
+from advmix_jax.models.mapping import join_label
+from advmix_jax.models.noise import draw_noise
 from advmix_jax.models.stylegan2 import (
   StyleGAN2,
-  draw_noise,
   init_generator,
   stylegan2_decoder,
   truncate,
@@ -78,6 +79,17 @@ def test_discriminator_of_64_pixels_with_labels(conv_clamp, group_size, cmap_siz
   np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize('num_features', [0, 2])
+def test_other_numbers_of_minibatch_features(num_features):
+  state = reference.random_discriminator((4, 3), num_features=num_features)
+  model, params = discriminator_from_state(state, mbstd_group_size=2)
+  assert model.mbstd_num_features == num_features
+  images = np.asarray(normal(0, 4, 8, 8, 3))
+  scores = jax.jit(lambda x: model.apply({'params': params}, x))(images)
+  expected = reference.discriminator(state, images.transpose(0, 3, 1, 2), group_size=2)
+  np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
 def test_the_gradient_penalty_sees_the_slope_of_the_discriminator():
   """The gradient that R1 squares against differences of the description, in double precision."""
   state = reference.random_discriminator((5, 4, 3))
@@ -139,13 +151,17 @@ def test_levels_outside_the_network_are_refused(generator, level):
     stylegan2_decoder(generator[0], level)
 
 
-def test_a_decoder_of_a_generator_with_labels_maps_with_one_of_them():
+def test_a_decoder_of_a_generator_with_labels_maps_with_one_of_them_or_takes_it_from_z():
   state = reference.random_generator((4, 3), label_size=3)
   model, params = generator_from_state(state)
   z = np.asarray(normal(0, 2, 5))
   w = jax.jit(stylegan2_decoder(model, 2, label=1).map_z)(params, z)
   np.testing.assert_allclose(w[:, 0], reference.mapping(state, z, one_hot([1, 1], 3)), atol=1e-5)
-  for label in (None, 3, -1):
+  decoder = stylegan2_decoder(model, 2)
+  assert decoder.latent_size == 5 + 3
+  w = jax.jit(decoder.map_z)(params, join_label(z, one_hot([2, 0], 3)))
+  np.testing.assert_allclose(w[:, 0], reference.mapping(state, z, one_hot([2, 0], 3)), atol=1e-5)
+  for label in (3, -1):
     with pytest.raises(ValueError, match=f'label {label} is none of a generator with 3 labels'):
       stylegan2_decoder(model, 2, label)
   with pytest.raises(ValueError, match='labels: found none per example, expected 3'):
@@ -167,7 +183,7 @@ def test_labels_of_the_first_release_are_normalised_together_with_z():
 
 def test_noise_of_each_example_its_own(generator):
   model, params, _ = generator
-  noise = draw_noise(jax.random.key(0), model, batch=2)
+  noise = draw_noise(jax.random.key(0), model.noise_sizes, batch=2)
   assert [n.shape for n in noise] == [(2, s, s, 1) for s in (4, 8, 8, 16, 16)]
   w = np.asarray(normal(0, 2, 6, 6))
   both = apply(model, params['params'], w, noise, method='synthesis')

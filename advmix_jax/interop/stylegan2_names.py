@@ -100,6 +100,7 @@ def discriminator_from_state(
     dense_features=dense_features,
     conv_clamp=conv_clamp,
     mbstd_group_size=mbstd_group_size,
+    mbstd_num_features=_mbstd_num_features(state),
     mapping_lr_multiplier=mapping_lr_multiplier,
     **labels,
   )
@@ -254,6 +255,17 @@ def _resolutions(state: State, pattern: str) -> list[int]:
   return found
 
 
+def _mbstd_num_features(state: State) -> int:
+  channels, widened = shape_of(state, 'b4.conv.weight', 4)[:2]
+  appended = widened - channels
+  if appended < 0 or (appended and channels % appended):
+    raise BadInputError(
+      f'found b4.conv.weight of {widened} inputs and {channels} outputs, expected as many inputs and those '
+      'of the minibatch standard deviation, which divide them'
+    )
+  return appended
+
+
 def _mapping_sizes(state: State) -> dict[str, Any]:
   """Keyword arguments for the mapping network, all but the sizes of what goes in and comes out."""
   num_layers = 0
@@ -279,7 +291,7 @@ def _check_options(
       continue
     if not isinstance(value, int | float) or not 0 < value < np.inf:
       raise BadInputError(f'found the option {name} = {value!r}, expected a number above 0')
-  if mbstd_group_size is not None and not (isinstance(mbstd_group_size, int) and mbstd_group_size > 0):
+  if mbstd_group_size is not None and not (isinstance(mbstd_group_size, int) and mbstd_group_size > 1):
     raise BadInputError(
-      f'found the option mbstd_group_size = {mbstd_group_size!r}, expected a whole number from 1'
+      f'found the option mbstd_group_size = {mbstd_group_size!r}, expected a whole number from 2'
     )

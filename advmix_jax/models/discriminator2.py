@@ -10,7 +10,7 @@ from flax.linen import initializers
 from advmix_jax.models import conv, fir
 from advmix_jax.models.discriminator import minibatch_stddev
 from advmix_jax.models.layers import SQRT2, Dense, along_channels
-from advmix_jax.models.stylegan2 import Mapping, activate, check_labels, clamp
+from advmix_jax.models.stylegan2_layers import Mapping, activate, check_labels, clamp
 from advmix_jax.types import Array
 
 
@@ -66,7 +66,8 @@ class Discriminator2(nn.Module):
     fmaps: channels at 4, 8, 16, ... pixels, as in the generator.
     dense_features: width of the hidden dense layer; None = as at 4 pixels.
     conv_clamp: limit of what each 3x3 convolution and the first layer make; None = none.
-    mbstd_group_size: of the minibatch standard deviation; None = the whole batch. StyleGAN 2 takes 4.
+    mbstd_group_size: of the minibatch standard deviation, from 2; None = the whole batch.
+    mbstd_num_features: channels it appends; 0 = it is left out.
     label_size: of the labels; 0 = none.
     cmap_size: what a label is mapped to, to be multiplied with the last layer's features; None = `fmaps[0]`;
       0 = the label itself, as the first StyleGAN 2.
@@ -77,6 +78,7 @@ class Discriminator2(nn.Module):
   dense_features: int | None = None
   conv_clamp: float | None = None
   mbstd_group_size: int | None = 4
+  mbstd_num_features: int = 1
   label_size: int = 0
   cmap_size: int | None = None
   mapping_layers: int = 8
@@ -125,7 +127,9 @@ class Discriminator2(nn.Module):
     """Images, labels `[B, label_size]` if there are any; `axis_name` is that of `minibatch_stddev`."""
     check_labels(labels, self.label_size)
     x = self.features(images)['block_4']
-    x = self.conv(minibatch_stddev(x, self.mbstd_group_size or sys.maxsize, axis_name=axis_name))
+    if self.mbstd_num_features:
+      x = minibatch_stddev(x, self.mbstd_group_size or sys.maxsize, axis_name, self.mbstd_num_features)
+    x = self.conv(x)
     x = x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)  # Official weights expect C, H, W.
     x = self.out(activate(self.dense(x)))
     if labels is None:

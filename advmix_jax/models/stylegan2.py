@@ -6,137 +6,19 @@ order, each turns (features, image so far) into the next pair, and the cut betwe
 trunk of `coarse(w[:, :m])` is that pair; its image is already upsampled for the next output layer.
 """
 
-import math
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen import initializers
 
-from advmix_jax.models import conv, fir
-from advmix_jax.models.layers import SQRT2, Dense, along_channels, leaky_relu, pixel_norm
+from advmix_jax.models import fir
+from advmix_jax.models.mapping import split_label
+from advmix_jax.models.noise import draw_noise
+from advmix_jax.models.stylegan2_layers import Mapping, StyledConv, ToRGB
 from advmix_jax.types import Array, Decoder, PyTree
 
 Noise = tuple[Array, ...] | None
 Trunk = tuple[Array, Array]
-
-
-def clamp(x: Array, limit: float | None) -> Array:
-  """`x` held within +-`limit`; None = as it is."""
-  return x if limit is None else jnp.clip(x, -limit, limit)
-
-
-def activate(x: Array) -> Array:
-  """Leaky rectifier times the square root of 2: in StyleGAN 2 the gain follows the activation."""
-  return leaky_relu(x) * SQRT2
-
-
-def check_labels(labels: Array | None, label_size: int) -> None:
-  """Raises `ValueError` unless `labels` is `[B, label_size]`, None for size 0."""
-  found = 0 if labels is None else labels.shape[-1]
-  if found != label_size:
-    raise ValueError(f'labels: found {found or "none"} per example, expected {label_size or "none"}')
-
-
-class Mapping(nn.Module):
-  """Latent noise and labels to one row of latents `[B, D]`.
-
-  Attributes:
-    w_size: D.
-    num_layers: dense layers; 0 = the normalised input.
-    fmaps: width of the hidden ones; None = D.
-    label_size: of the labels; 0 = none.
-    embed_size: what a label is mapped to before it joins `z`; None = D.
-    concat_labels: as the first StyleGAN 2: labels are mapped without bias, and `z` and they are normalised
-      together. False = each by itself.
-    lr_multiplier: of the dense layers, but for that of the labels.
-  """
-
-  w_size: int
-  num_layers: int = 8
-  fmaps: int | None = None
-  label_size: int = 0
-  embed_size: int | None = None
-  concat_labels: bool = False
-  lr_multiplier: float = 0.01
-
-  @nn.compact
-  def __call__(self, z: Array | None, labels: Array | None = None) -> Array:
-    """`z [B, Z]`, None where labels are all there is; `labels [B, label_size]` float32, None without."""
-    check_labels(labels, self.label_size)
-    parts = [] if z is None else [z]
-    if labels is not None and self.concat_labels:
-      shape = (self.label_size, self.embed_size or self.w_size)
-      parts.append(labels @ self.param('label_weight', initializers.normal(1.0), shape))
-      parts = [jnp.concatenate(parts, axis=1)]
-    elif labels is not None:
-      parts.append(Dense(self.embed_size or self.w_size, gain=1.0, name='embed')(labels))
-    x = jnp.concatenate([pixel_norm(part) for part in parts], axis=1)
-    for i in range(self.num_layers):
-      width = self.w_size if i == self.num_layers - 1 else self.fmaps or self.w_size
-      dense = Dense(width, gain=1.0, lr_multiplier=self.lr_multiplier, name=f'dense_{i}')
-      x = activate(dense(x))
-    return x
-
-
-class Affine(nn.Module):
-  """A row `w [B, D]` to one factor per channel, `[B, features]`, around 1."""
-
-  features: int
-
-  @nn.compact
-  def __call__(self, w: Array) -> Array:
-    weight = self.param('weight', initializers.normal(1.0), (w.shape[-1], self.features))
-    bias = self.param('bias', initializers.ones, (self.features,))
-    return w @ (weight / math.sqrt(w.shape[-1])) + along_channels(bias, 2)
-
-
-class StyledConv(nn.Module):
-  """3x3 convolution whose kernel is modulated by a row of `w`, noise, bias, activation.
-
-  To modulate the kernel by example is to scale the input's channels; to demodulate it, the output's. So all
-  examples share one plain convolution.
-
-  Attributes:
-    channels: of the output.
-    upsample: doubles the size.
-    conv_clamp: limit of the result; None = none.
-  """
-
-  channels: int
-  upsample: bool
-  conv_clamp: float | None = None
-
-  @nn.compact
-  def __call__(self, x: Array, w: Array, noise: Array | None) -> Array:
-    """Args: `x [B, H, W, I]`; `w [B, D]`; `noise [1 or B, R, R, 1]`, None = none. Returns `[B, R, R, C]`."""
-    weight = self.param('weight', initializers.normal(1.0), (3, 3, x.shape[-1], self.channels))
-    noise_strength = self.param('noise_strength', initializers.zeros, ())
-    bias = self.param('bias', initializers.zeros, (self.channels,))
-    scale = Affine(x.shape[-1], name='affine')(w)
-    norm = jnp.square(scale) @ jnp.sum(jnp.square(weight), axis=(0, 1))
-    x = x * scale[:, None, None]
-    x = fir.upsample_conv(x, weight) if self.upsample else conv.conv2d(x, weight)
-    x = x * jax.lax.rsqrt(norm + 1e-8)[:, None, None]
-    if noise is not None:
-      x = x + noise * noise_strength
-    return clamp(activate(x + along_channels(bias, 4)), self.conv_clamp)
-
-
-class ToRGB(nn.Module):
-  """Modulated 1x1 convolution to the channels of an image; not demodulated, no activation."""
-
-  channels: int
-  conv_clamp: float | None = None
-
-  @nn.compact
-  def __call__(self, x: Array, w: Array) -> Array:
-    """`x [B, R, R, I]` and `w [B, D]` to `[B, R, R, channels]`."""
-    weight = self.param('weight', initializers.normal(1.0), (1, 1, x.shape[-1], self.channels))
-    bias = self.param('bias', initializers.zeros, (self.channels,))
-    scale = Affine(x.shape[-1], name='affine')(w) / math.sqrt(x.shape[-1])
-    x = conv.conv2d(x * scale[:, None, None], weight)
-    return clamp(x + along_channels(bias, 4), self.conv_clamp)
 
 
 class StyleGAN2(nn.Module):
@@ -241,12 +123,6 @@ class StyleGAN2(nn.Module):
     return x, image
 
 
-def draw_noise(key: Array, model: StyleGAN2, batch: int = 1) -> tuple[Array, ...]:
-  """Standard normal noise for each convolution, `[batch, R_i, R_i, 1]` float32. The key is consumed."""
-  keys = jax.random.split(key, len(model.noise_sizes))
-  return tuple(jax.random.normal(k, (batch, s, s, 1)) for k, s in zip(keys, model.noise_sizes, strict=True))
-
-
 def truncate(w: Array, w_avg: Array, psi: float = 1.0, cutoff: int | None = None) -> Array:
   """Moves the first `cutoff` rows of `w [B, L, D]` towards `w_avg [D]`.
 
@@ -266,7 +142,7 @@ def init_generator(key: Array, model: StyleGAN2) -> PyTree:
     `{'params', 'noise', 'w_avg'}`: trained parameters; the constant noise of each convolution; `[D]` zeros.
   """
   params_key, noise_key = jax.random.split(key)
-  noise = draw_noise(noise_key, model)
+  noise = draw_noise(noise_key, model.noise_sizes)
   labels = jnp.zeros((1, model.label_size)) if model.label_size else None
   params = model.init(params_key, jnp.zeros((1, model.latent_size)), noise, labels)['params']
   return {'params': params, 'noise': noise, 'w_avg': jnp.zeros(model.w_size)}
@@ -278,24 +154,26 @@ def stylegan2_decoder(model: StyleGAN2, mixing_level: int, label: int | None = N
   Args:
     model: the generator.
     mixing_level: m.
-    label: the class with which `map_z` maps every z; None for a generator without labels.
+    label: the class with which `map_z` maps every z; None: a generator with labels takes its label from K
+      more coordinates of z (`mapping.split_label`).
 
   Raises:
-    ValueError: if the level is not in 1..L-1, or the label does not fit the generator.
+    ValueError: if the level is not in 1..L-1, or the generator has no such label.
   """
   if not 1 <= mixing_level < model.num_layers:
     raise ValueError(
       f'mixing level {mixing_level} is outside 1..{model.num_layers - 1} '
       f'of a generator with {model.num_layers} layers'
     )
-  if (label is None) != (model.label_size == 0) or not 0 <= (label or 0) < max(model.label_size, 1):
+  if label is not None and not 0 <= label < model.label_size:
     raise ValueError(f'label {label} is none of a generator with {model.label_size} labels')
+  label_from_z = label is None and model.label_size > 0
 
   def map_z(params: PyTree, z: Array) -> Array:
-    if label is None:
-      return call(params, z, method='map_z')
-    labels = jnp.broadcast_to(jax.nn.one_hot(label, model.label_size), (z.shape[0], model.label_size))
-    return call(params, z, labels, method='map_z')
+    if label is not None:
+      labels = jnp.broadcast_to(jax.nn.one_hot(label, model.label_size), (z.shape[0], model.label_size))
+      return call(params, z, labels, method='map_z')
+    return call(params, *(split_label(z, model.latent_size) if label_from_z else (z,)), method='map_z')
 
   def call(params: PyTree, *args: PyTree, method: str) -> PyTree:
     return model.apply({'params': params['params']}, *args, method=method)
@@ -307,6 +185,6 @@ def stylegan2_decoder(model: StyleGAN2, mixing_level: int, label: int | None = N
     w_avg=lambda params: params['w_avg'],
     mixing_level=mixing_level,
     num_layers=model.num_layers,
-    latent_size=model.latent_size,
+    latent_size=model.latent_size + (model.label_size if label_from_z else 0),
     w_size=model.w_size,
   )
