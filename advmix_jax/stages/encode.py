@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from advmix_jax import encoding, interruption, mixing, parallel
+from advmix_jax import data, encoding, interruption, mixing, parallel
 from advmix_jax.encoding import EncodeSettings
 from advmix_jax.interop.vgg16_weights import read_vgg16
 from advmix_jax.interop.weights import load_tree, save_tree
@@ -139,7 +139,9 @@ def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared
   state = state.replace(decoder_params=shared['decoder'], feature_params=shared['features'])
   batch_size = config.encode.init_batch_size
   settings = encode_settings(config)
-  positions = parallel.shard(np.arange(batch_size, dtype=np.int32))
+  real = experiment.splits.train.images
+  order = data.index_batches(len(real), batch_size, config.seed)
+  index = np.arange(batch_size, dtype=np.int32)
   step = parallel.pmap_step(functools.partial(amortised_step, settings=settings, axis_name=parallel.AXIS))
 
   state = run_loop(
@@ -147,9 +149,9 @@ def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared
       name='encoder',
       folder=path.parent / 'checkpoints',
       num_steps=round(config.encode.init_kimg * 1000 / batch_size),
-      batch_size=batch_size,
+      batch_size=2 * batch_size,
       step_fn=lambda i, state, batch: step(state, batch),
-      batch_fn=lambda i: positions,
+      batch_fn=lambda i: parallel.shard({'index': index, 'images': to_float(real[order[i]])}),
       saved=('step', 'key', 'params', 'opt_state'),
       place_fn=parallel.replicate,
     ),
