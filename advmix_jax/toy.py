@@ -21,7 +21,7 @@ import ml_collections
 import numpy as np
 
 from advmix_jax import mixing
-from advmix_jax.report import figures, grids, page
+from advmix_jax.report import charts, grids, page
 from advmix_jax.types import Array, BadInputError, Decoder, PyTree
 
 _MIXING_LEVEL = 1  # Row 0 of w carries the label, row 1 does not.
@@ -206,7 +206,7 @@ def run_toy(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> d
   folder = pathlib.Path(workdir)
   means, deviations, _ = modes(toy)
   titles = {'data': '(a) data', 'advmix': '(b) AdvMix', 'mixup': '(c) mixup'}
-  figure = figures.save_scatter_panels(
+  figure = charts.save_scatter_panels(
     folder / 'report' / 'toy.png',
     {
       f'{titles[name]}\n{100 * shares[name]["near_a_mode"]:.1f} % near a true mode': (

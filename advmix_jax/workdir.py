@@ -128,6 +128,17 @@ def open_lines(path: Path) -> TextIO:
   return file
 
 
+def check_writable(folder: Path, flag: str) -> None:
+  """Makes the folder; raises `BadInputError` that begins with `flag` if files cannot be put into it."""
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic(folder / '.writable') as probe:
+      probe.touch()
+    (folder / '.writable').unlink()
+  except OSError as error:
+    raise BadInputError(f'{flag} cannot be written: {error.strerror or error}') from error
+
+
 def open_workdir(path: Path, config: ConfigDict) -> Workdir:
   """Makes the folder, or checks that it was made with the same configuration.
 
@@ -137,13 +148,7 @@ def open_workdir(path: Path, config: ConfigDict) -> Workdir:
   path = path.absolute()
   wanted = json.loads(config.to_json())
   file = path / 'config.json'
-  try:
-    path.mkdir(parents=True, exist_ok=True)
-    with atomic(path / '.writable') as probe:
-      probe.touch()
-    (path / '.writable').unlink()
-  except OSError as error:
-    raise BadInputError(f'--workdir={path} cannot be written: {error.strerror or error}') from error
+  check_writable(path, f'--workdir={path}')
   if file.exists():
     check_same_config(path, fixed_keys(read_json(file)), fixed_keys(wanted))
     warn_of_other_environment(path)

@@ -41,8 +41,8 @@ def get_config() -> ml_collections.ConfigDict:
 
   c.encode = ml_collections.ConfigDict()
   c.encode.init = 'encoder'  # encoder: amortised start | mean: w_avg, as in Algorithm 1.
-  c.encode.init_kimg = 20.0  # Generated images the amortised encoder learns from.
-  c.encode.init_batch_size = 64
+  c.encode.init_kimg = 10.0  # Generated images the amortised encoder learns from, and as many real ones.
+  c.encode.init_batch_size = 32  # Generated images in a step, and as many real ones.
   c.encode.init_fmaps = (32, 48, 64)  # Its feature maps at full, half, ... resolution.
   c.encode.init_learning_rate = 2e-3
   c.encode.num_steps = 40  # N of Algorithm 1. Paper: 2000 from w_avg.

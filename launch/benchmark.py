@@ -1,9 +1,7 @@
 """Measures images per second of the steps that take the time, on reference networks.
 
-  python -m launch.benchmark --out=bench.json
-  python -m launch.benchmark --cases=gan_step,attack_train_cnn --repeats=9
-
-Exit status: 0 done, 2 bad input.
+python -m launch.benchmark --out=bench.json
+python -m launch.benchmark --cases=gan_step,attack_train_cnn --repeats=9
 """
 
 import argparse
@@ -12,25 +10,24 @@ from pathlib import Path
 
 from advmix_jax import benchmark
 from advmix_jax.types import BadInputError
-from advmix_jax.workdir import write_json
+from advmix_jax.workdir import check_writable, write_json
+from launch import common
 
 
-def main(arguments: list[str] | None = None) -> int:
+@common.exit_status
+def main(arguments: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(prog='python -m launch.benchmark', description=__doc__.split('\n')[0])
   parser.add_argument('--out', type=Path, help='file for the figures, JSON')
   parser.add_argument('--cases', default=','.join(benchmark.CASES), help='some of %(default)s')
   parser.add_argument('--repeats', type=int, default=5, help='runs of which the median counts (%(default)s)')
   options = parser.parse_args(arguments)
-  try:
-    if options.repeats < 1:
-      raise BadInputError(f'--repeats is {options.repeats}, expected at least 1')
-    figures = benchmark.run_cases(options.cases.split(','), options.repeats)
-    if options.out is not None:
-      write_json(options.out, figures)
-  except (BadInputError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  return 0
+  if options.repeats < 1:
+    raise BadInputError(f'--repeats is {options.repeats}, expected at least 1')
+  if options.out is not None:
+    check_writable(options.out.parent, f'--out={options.out}')
+  figures = benchmark.run_cases(options.cases.split(','), options.repeats)
+  if options.out is not None:
+    write_json(options.out, figures)
 
 
 if __name__ == '__main__':

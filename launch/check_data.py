@@ -10,29 +10,23 @@ import argparse
 import sys
 
 from advmix_jax.data import mnist
-from advmix_jax.types import BadInputError, RunError
+from advmix_jax.types import BadInputError
+from launch import common
 
 
-def main(arguments: list[str] | None = None) -> int:
+@common.exit_status
+def main(arguments: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(prog='python -m launch.check_data', description=__doc__.split('\n')[0])
   parser.add_argument('--dir', default='', help='folder of the files; default: $ADVMIX_DATA_DIR')
   parser.add_argument('--download', action='store_true', help='fetch what is missing into --dir')
   options = parser.parse_args(arguments)
-  try:
-    if options.download:
-      if not options.dir:
-        raise BadInputError('--download: found no --dir, expected --dir=DIR to put the files into')
-      mnist.download(options.dir)
-    for part in ('train', 'test'):
-      images, labels = mnist.read(options.dir, part, resolution=32)
-      print(f'MNIST {part}: {len(images)} images, labels {labels.min()} to {labels.max()}: official')
-  except BadInputError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  except (RunError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 1
-  return 0
+  if options.download:
+    if not options.dir:
+      raise BadInputError('--download: found no --dir, expected --dir=DIR to put the files into')
+    mnist.download(options.dir)
+  for part in ('train', 'test'):
+    images, labels = mnist.read(options.dir, part, resolution=32)
+    print(f'MNIST {part}: {len(images)} images, labels {labels.min()} to {labels.max()}: official')
 
 
 if __name__ == '__main__':

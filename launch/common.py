@@ -4,22 +4,46 @@ Exit status: 0 done; 2 bad input; 75 interrupted, the same command goes on; 1 an
 jax is imported only after the flags are read, so that a resumed run can have the thread pool of its start.
 """
 
+import functools
 import json
 import logging
 import os
+import runpy
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 75
+P = ParamSpec('P')
+
+
+class ConfigFile(flags.ArgumentParser):
+  """Reads FILE or FILE:VARIANT; whatever is wrong with the file is an error that names it."""
+
+  def parse(self, argument: str) -> ConfigDict:
+    file, *variant = argument.split(':', 1)
+    if not Path(file).is_file():
+      raise flags.Error(f'--config={file}: found no such file')
+    try:
+      get_config = runpy.run_path(file).get('get_config')
+      config = get_config and get_config(*variant)
+    except Exception as error:  # A configuration file is code and may raise anything.
+      raise flags.Error(f'--config={file}: {type(error).__name__}: {error}') from error
+    if not isinstance(config, ConfigDict):
+      raise flags.Error(f'--config={file}: expected a function get_config() -> ConfigDict in it')
+    return config.lock()
+
+
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Configuration file, FILE or FILE:VARIANT.')
+flags.FLAGS['config'].parser = ConfigFile()  # The library's own does not name the file.
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; the same command again goes on there.')
 DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Check everything, print what would be run, and stop.')
 DOWNLOAD = flags.DEFINE_bool('download', False, 'Fetch missing data files into config.data.dir first.')
-
-OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 75
 
 
 def main(stages: tuple[str, ...] | None = None) -> None:
@@ -36,34 +60,38 @@ def run(argv: list[str], stages: tuple[str, ...] | None) -> int:
   try:
     workdir = read_flags(argv)
     keep_thread_pool(workdir)
-  except Exception as error:  # A configuration file is code and may raise anything.
+  except Exception as error:  # The libraries' flag parsers raise many kinds.
     return complain(flag_error(error), BAD_INPUT)
+  return run_stages(workdir, stages)
 
-  from advmix_jax.types import BadInputError, Interrupted, RunError
 
-  try:
-    run_stages(workdir, stages)
-  except BadInputError as error:
-    return complain(str(error), BAD_INPUT)
-  except Interrupted as error:
-    print(f'{error}; the same command goes on from here', file=sys.stderr)
-    return INTERRUPTED
-  except RunError as error:
-    return complain(str(error), FAILED)
-  except OSError as error:
-    return complain(f'{error}; what was finished is kept, the same command goes on from there', FAILED)
-  return OK
+def exit_status(command: Callable[P, None]) -> Callable[P, int]:
+  """A command that returns its exit status; what stops it is one line on standard error."""
+
+  @functools.wraps(command)
+  def run_command(*args: P.args, **kwargs: P.kwargs) -> int:
+    from advmix_jax.types import BadInputError, Interrupted, RunError
+
+    try:
+      command(*args, **kwargs)
+    except BadInputError as error:
+      return complain(str(error), BAD_INPUT)
+    except Interrupted as error:
+      print(f'{error}; the same command goes on from here', file=sys.stderr)
+      return INTERRUPTED
+    except (RunError, OSError) as error:
+      return complain(str(error), FAILED)
+    return OK
+
+  return run_command
 
 
 def flag_error(error: Exception) -> str:
-  """One sentence of what the flag parser or the configuration file raised; it may hold a whole traceback."""
-  first = error.args[0] if error.args else str(error)
+  """What the flag parser raised, in a sentence."""
+  first = error.args[0] if error.args else error
   if isinstance(first, KeyError):  # How an unknown key of a ConfigDict arrives here.
     return f'unknown configuration key {first.args[0]}'
-  text = str(first)
-  if isinstance(error, flags.Error | ValueError) and 'Traceback' not in text:
-    return text
-  return f'--config: {text.strip().splitlines()[-1].strip()}'
+  return str(first)
 
 
 def complain(text: str, status: int) -> int:
@@ -81,22 +109,25 @@ def read_flags(argv: list[str]) -> Path:
     raise ValueError('--config is missing')
   if not WORKDIR.value:
     raise ValueError('--workdir is missing')
-  if not isinstance(CONFIG.value, ConfigDict):
-    file = Path(config_flags.get_config_filename(flags.FLAGS['config']))
-    problem = (
-      'expected a function get_config() -> ConfigDict in it' if file.exists() else 'found no such file'
-    )
-    raise ValueError(f'--config={file}: {problem}')
   return Path(WORKDIR.value)
 
 
 def keep_thread_pool(workdir: Path) -> None:
   """A run that goes on uses as many threads as it began with: another number would change the last bits."""
   file = workdir / 'versions.json'
-  if file.exists():
-    os.environ.setdefault('NPROC', str(json.loads(file.read_text())['threads']))
+  if not file.exists():
+    return
+  try:
+    threads = json.loads(file.read_text())['threads']
+    if not isinstance(threads, int) or threads < 1:
+      raise ValueError(f'threads is {threads!r}')
+  except (LookupError, TypeError, ValueError) as error:
+    found = f'{type(error).__name__}: {error}'
+    raise ValueError(f'{file} is damaged ({found}), expected JSON with a number of threads') from error
+  os.environ.setdefault('NPROC', str(threads))
 
 
+@exit_status
 def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
   """Checks everything, then runs."""
   import jax
@@ -105,7 +136,7 @@ def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
   from advmix_jax.data import mnist
   from advmix_jax.stages import pipeline
   from advmix_jax.stages.experiment import Experiment
-  from advmix_jax.types import BadInputError
+  from advmix_jax.types import BadInputError, RunError
   from advmix_jax.workdir import open_workdir
 
   config = CONFIG.value
@@ -130,5 +161,8 @@ def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
       return
     pipeline.run(experiment, names)
     pipeline.print_results(experiment)
+  except OSError as error:
+    text = f'{error}; what was finished is kept, the same command goes on from there'
+    raise RunError(text) from error
   finally:
     workdir.close()

@@ -13,6 +13,7 @@ import numpy as np
 from advmix_jax.methods import METHODS
 from advmix_jax.types import BadInputError
 from advmix_jax.workdir import fixed_keys
+from launch import common
 
 COLUMNS = {
   'clean': 'clean_accuracy',
@@ -62,15 +63,11 @@ def summary(paths: list[Path]) -> str:
   return '\n'.join(lines)
 
 
-def main(arguments: list[str] | None = None) -> int:
+@common.exit_status
+def main(arguments: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(prog='python -m launch.summarise', description=__doc__)
   parser.add_argument('workdirs', nargs='+', type=Path)
-  try:
-    print(summary(parser.parse_args(arguments).workdirs))
-  except BadInputError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  return 0
+  print(summary(parser.parse_args(arguments).workdirs))
 
 
 if __name__ == '__main__':

@@ -78,6 +78,7 @@ def test_figures_are_printed_and_written_in_the_agreed_form(tmp_path, monkeypatc
   [
     ('--cases=gan_step,attack', "--cases: found 'attack', expected some of gan_step, "),
     ('--repeats=0', '--repeats is 0, expected at least 1'),
+    ('--out=/dev/null/bench.json', '--out=/dev/null/bench.json cannot be written: '),
   ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(argument, text, capsys):

@@ -125,9 +125,9 @@ def test_a_workdir_of_another_seed_is_refused(launch, finished):
     ('--config.stages=train,bake', ('config.stages: found bake', 'train_gan')),
     ('--config.evaluate.num_examples=41', ('config.evaluate.num_examples is 41', 'at most the 40')),
     ('--config=configs/none.py', ('--config=configs/none.py: found no such file',)),
-    ('--config=README.md', ('--config: ',)),
-    ('--config=configs/__init__.py', ('--config: ', 'get_config')),
-    ('--config=configs/color_mnist.py:gpu', ('cpu and paper', 'gpu')),
+    ('--config=README.md', ('--config=README.md: SyntaxError: ',)),
+    ('--config=configs/__init__.py', ('--config=configs/__init__.py: expected a function get_config',)),
+    ('--config=configs/color_mnist.py:gpu', ('--config=configs/color_mnist.py: ', 'cpu and paper', 'gpu')),
     ('--no_such_flag', ('no_such_flag',)),
     ('stray', ("'stray'",)),
     ('--workdir=', ('--workdir is missing',)),
@@ -140,6 +140,30 @@ def test_bad_input_is_one_line_and_status_2(launch, tmp_path, flag, words):
   line = refused(launch('pipeline', *others, flag))
   assert all(word in line for word in words), line
   assert not (tmp_path / 'run' / 'gan').exists()
+
+
+@pytest.mark.parametrize(
+  'code, words',
+  [
+    ('raise RuntimeError("two\\nlines")', 'RuntimeError: two lines'),
+    ('def get_config(): return {}["size"]', "KeyError: 'size'"),
+    ('def get_config(): return open("/no/such/file")', '/no/such/file'),
+    ('def get_config(): return {}', 'expected a function get_config() -> ConfigDict in it'),
+  ],
+  ids=['when read', 'when called', 'no such other file', 'another type'],
+)
+def test_a_configuration_file_that_fails_is_named(launch, tmp_path, code, words):
+  file = tmp_path / 'mine.py'
+  file.write_text(code)
+  line = refused(launch('pipeline', f'--config={file}', f'--workdir={tmp_path}', '--config.seed=1'))
+  assert line.startswith(f'error: --config={file}: ') and words in line
+
+
+@pytest.mark.parametrize('text', ['{"threads": 2', '[]', '{}', '{"threads": "many"}', '{"threads": 0}'])
+def test_a_damaged_record_of_versions_is_named(launch, tmp_path, text):
+  (tmp_path / 'versions.json').write_text(text)
+  line = refused(launch('pipeline', *smoke_flags(tmp_path)))
+  assert line.startswith(f'error: {tmp_path}/versions.json ') and 'threads' in line
 
 
 def test_a_dry_run_trains_nothing(launch, tmp_path):

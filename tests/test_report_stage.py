@@ -5,14 +5,15 @@ import numpy as np
 from advmix_jax.report.page import MethodRow
 from advmix_jax.stages import report
 from advmix_jax.stages.experiment import Experiment
+from advmix_jax.stages.sections.scene import one_per_class
 from advmix_jax.workdir import open_workdir
 from configs import default
 
 
 def test_one_per_class_takes_each_class_before_a_second_of_any():
   labels = np.array([2, 2, 0, 1, 0, 2])
-  np.testing.assert_array_equal(report.one_per_class(labels, 4), [2, 3, 0, 4])
-  np.testing.assert_array_equal(np.sort(report.one_per_class(labels, 9)), np.arange(6))
+  np.testing.assert_array_equal(one_per_class(labels, 4), [2, 3, 0, 4])
+  np.testing.assert_array_equal(np.sort(one_per_class(labels, 9)), np.arange(6))
 
 
 def test_summary_says_what_is_known():

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import jinja2
 import numpy as np
 
-from advmix_jax.report import figures, grids
+from advmix_jax.report import charts, grids, style
 
 _METHOD_WORDS = {
   'nominal': 'Trained on the images as they are.',
@@ -127,8 +127,8 @@ def method_rows(
   Returns:
     One row per method; methods the paper does not have come last, in the order given.
   """
-  order = [name for name in figures.METHOD_TITLES if name in results]
-  order += [name for name in results if name not in figures.METHOD_TITLES]
+  order = [name for name in style.METHOD_TITLES if name in results]
+  order += [name for name in results if name not in style.METHOD_TITLES]
   return tuple(_method_row(name, results[name], class_names) for name in order)
 
 
@@ -144,7 +144,7 @@ def _method_row(name: str, numbers: Mapping, class_names: Sequence[str] | None) 
   num_clean = numbers.get('num_examples')
   return MethodRow(
     name=name,
-    title=figures.method_title(name),
+    title=style.method_title(name),
     words=_METHOD_WORDS.get(name, ''),
     clean=numbers.get('clean_accuracy'),
     perturbed=numbers.get('perturbed_accuracy'),
@@ -200,7 +200,7 @@ def _interval(share: float | None, count: int | None) -> str:
   """A 95 % interval in words, or nothing where it cannot be known."""
   if share is None or not count:
     return ''
-  low, high = figures.wilson_interval(share, count)
+  low, high = charts.wilson_interval(share, count)
   return f'{100 * low:.1f} to {100 * high:.1f}'
 
 

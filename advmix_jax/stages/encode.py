@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from advmix_jax import encoding, interruption, mixing, parallel
+from advmix_jax import data, encoding, interruption, mixing, parallel
 from advmix_jax.encoding import EncodeSettings
 from advmix_jax.interop.vgg16_weights import read_vgg16
 from advmix_jax.interop.weights import load_tree, save_tree
@@ -23,7 +23,7 @@ from advmix_jax.ranges import to_float
 from advmix_jax.stages.experiment import Experiment, require, shapes
 from advmix_jax.training.amortised import amortised_step, create_amortised_state
 from advmix_jax.training.loop import Loop, run_loop
-from advmix_jax.types import Dataset, PyTree
+from advmix_jax.types import Array, Dataset, PyTree
 from advmix_jax.workdir import read_arrays, read_json, write_arrays, write_json
 
 WORST_LISTED = 20
@@ -82,15 +82,21 @@ def run(experiment: Experiment) -> None:
   }
   if not todo:
     return
-  features_fn, feature_params = features(experiment)
-  shared = {'decoder': experiment.load_generator(), 'features': feature_params}
-  if experiment.config.encode.init == 'encoder':
-    shared['start'] = train_start(experiment, features_fn, shared)
+  features_fn, shared = load_shared(experiment)
   encode_fn = encoder(experiment, features_fn)
   shared = parallel.replicate(shared)
   for name, part in todo.items():
     given = shared | {'key': parallel.replicate(experiment.key(f'encode/{name}'))}
     encode_part(experiment, name, part, functools.partial(encode_fn, given))
+
+
+def load_shared(experiment: Experiment) -> tuple[encoding.FeaturesFn, PyTree]:
+  """What all images are encoded with: feature function, and parameters of decoder, features and start."""
+  features_fn, feature_params = features(experiment)
+  shared = {'decoder': experiment.load_generator(), 'features': feature_params}
+  if experiment.config.encode.init == 'encoder':
+    shared['start'] = train_start(experiment, features_fn, shared)
+  return features_fn, shared
 
 
 def start_model(experiment: Experiment) -> ImageEncoder:
@@ -99,17 +105,23 @@ def start_model(experiment: Experiment) -> ImageEncoder:
   return ImageEncoder(tuple(experiment.config.encode.init_fmaps), decoder.num_layers, decoder.w_size)
 
 
+def start_latents(experiment: Experiment, shared: PyTree, images: Array) -> Array:
+  """`[B, L, D]` from which Algorithm 1 starts for `images [B, H, W, C]` in [-1, 1]."""
+  decoder = experiment.decoder
+  if 'start' not in shared:
+    return encoding.mean_start(decoder, shared['decoder'], images.shape[0])
+  w_avg = decoder.w_avg(shared['decoder'])
+  start: PyTree = start_model(experiment).apply({'params': shared['start']}, images, w_avg)
+  return start
+
+
 def encoder(experiment: Experiment, features_fn: encoding.FeaturesFn) -> Callable[[PyTree, PyTree], PyTree]:
   """`(shared, batch {images, index}) -> Encoded`, over all devices."""
   decoder, settings = experiment.decoder, encode_settings(experiment.config)
-  model = start_model(experiment)
 
   def encode_batch(shared, batch):
     images = to_float(batch['images'])
-    if 'start' in shared:
-      start: PyTree = model.apply({'params': shared['start']}, images, decoder.w_avg(shared['decoder']))
-    else:
-      start = encoding.mean_start(decoder, shared['decoder'], images.shape[0])
+    start = start_latents(experiment, shared, images)
     keys = mixing.example_keys(shared['key'], batch['index'])
     return encoding.encode(
       decoder, features_fn, settings, shared['decoder'], shared['features'], keys, images, start
@@ -139,7 +151,9 @@ def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared
   state = state.replace(decoder_params=shared['decoder'], feature_params=shared['features'])
   batch_size = config.encode.init_batch_size
   settings = encode_settings(config)
-  positions = parallel.shard(np.arange(batch_size, dtype=np.int32))
+  real = experiment.splits.train.images
+  order = data.index_batches(len(real), batch_size, config.seed)
+  index = np.arange(batch_size, dtype=np.int32)
   step = parallel.pmap_step(functools.partial(amortised_step, settings=settings, axis_name=parallel.AXIS))
 
   state = run_loop(
@@ -147,9 +161,9 @@ def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared
       name='encoder',
       folder=path.parent / 'checkpoints',
       num_steps=round(config.encode.init_kimg * 1000 / batch_size),
-      batch_size=batch_size,
+      batch_size=2 * batch_size,
       step_fn=lambda i, state, batch: step(state, batch),
-      batch_fn=lambda i: positions,
+      batch_fn=lambda i: parallel.shard({'index': index, 'images': to_float(real[order[i]])}),
       saved=('step', 'key', 'params', 'opt_state'),
       place_fn=parallel.replicate,
     ),

@@ -1,4 +1,8 @@
-"""Training of the feed-forward start of the encoder, on images that the generator makes itself."""
+"""Training of the feed-forward start of the encoder.
+
+Half of what it learns from is generated, with known latents; the other half are the real images it is for:
+on generated images alone it is lost where the generator seldom goes.
+"""
 
 from collections.abc import Callable
 
@@ -82,29 +86,32 @@ def sample_latents(keys: Array, decoder: Decoder, params: PyTree) -> Array:
 
 
 def amortised_step(
-  state: AmortisedState, positions: Array, settings: EncodeSettings, *, axis_name: str | None = None
+  state: AmortisedState, batch: dict[str, Array], settings: EncodeSettings, *, axis_name: str | None = None
 ) -> tuple[AmortisedState, dict[str, Array]]:
-  """One step: generate images, guess their latents, compare images (L_rec) and latents.
+  """One step on generated and real images: compares images (L_rec), and latents where they are known.
 
   Args:
     state: the buffer may be donated.
-    positions: `[B]` int32, places in the minibatch of all devices; each draws an image of its own.
+    batch: this device's share of `index [B]` int32, places in the minibatch of all devices, each of which
+      generates an image of its own, and of `images [B, H, W, C]` float32 in [-1, 1], real ones.
     settings: weights of L_rec.
     axis_name: of the devices; gradients and metrics are averaged over it.
   """
-  keys = mixing.example_keys(jax.random.fold_in(state.key, state.step), positions)
-  w = sample_latents(keys, state.decoder, state.decoder_params)
-  images = jnp.clip(state.decoder.decode(state.decoder_params, w), -1.0, 1.0)
+  decoder = state.decoder
+  keys = mixing.example_keys(jax.random.fold_in(state.key, state.step), batch['index'])
+  w = sample_latents(keys, decoder, state.decoder_params)
+  generated = jnp.clip(decoder.decode(state.decoder_params, w), -1.0, 1.0)
+  images = jnp.concatenate([generated, batch['images']])
   target_features = state.features_fn(state.feature_params, images)
-  w_avg = state.decoder.w_avg(state.decoder_params)
+  w_avg = decoder.w_avg(state.decoder_params)
   spread = jnp.mean(jnp.square(w - w_avg[None, None]))
 
   def loss_fn(params):
     guess = state.apply_fn(params, images, w_avg)
-    decoded = state.decoder.decode(state.decoder_params, guess)
+    decoded = decoder.decode(state.decoder_params, guess)
     features = state.features_fn(state.feature_params, decoded)
     reconstruction = jnp.mean(reconstruction_loss(decoded, images, features, target_features, settings))
-    latent = jnp.mean(squared_error(guess, w)) / spread
+    latent = jnp.mean(squared_error(guess[: len(w)], w)) / spread
     metrics = {
       'loss': reconstruction + latent,
       'pixel_error': jnp.mean(squared_error(decoded, images)),
