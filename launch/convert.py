@@ -14,10 +14,11 @@ import sys
 from pathlib import Path
 
 from advmix_jax.interop import convert
-from advmix_jax.types import BadInputError
+from launch import common
 
 
-def main(arguments: list[str] | None = None) -> int:
+@common.exit_status
+def main(arguments: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(
     prog='python -m launch.convert',
     description=__doc__,
@@ -26,16 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
   parser.add_argument('source', type=Path, metavar='SOURCE', help='the official file')
   parser.add_argument('out', type=Path, metavar='OUT', help='folder to write')
   options = parser.parse_args(arguments)
-  try:
-    for line in convert.convert(options.source, options.out):
-      print(line)
-  except BadInputError as error:
-    print('error: ' + ' '.join(str(error).split()), file=sys.stderr)
-    return 2
-  except OSError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 1
-  return 0
+  for line in convert.convert(options.source, options.out):
+    print(line)
 
 
 if __name__ == '__main__':

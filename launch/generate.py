@@ -7,7 +7,7 @@
 in.npz holds z [B, Z] (and labels, where the generator has classes) or w [B, L, D], as projected_w.npz does.
 out.npz holds w [B, L, D], after truncation, and images [B, H, W, C] float32, not clipped to [-1, 1].
 
-Exit status: 0 done, 2 bad input, 75 interrupted, 1 anything else.
+Exit status: 0 done, 2 bad input, 75 interrupted before anything was written, 1 anything else.
 """
 
 import argparse
@@ -20,27 +20,16 @@ import jax
 
 from advmix_jax import generate, interruption, latents
 from advmix_jax.interop.generator_folder import load_generator
-from advmix_jax.types import BadInputError, Interrupted, RunError
+from advmix_jax.types import BadInputError
+from launch import common
 
 
-def main(arguments: list[str] | None = None) -> int:
+@common.exit_status
+def main(arguments: list[str] | None = None) -> None:
   options = read_options(arguments)
   jax.config.update('jax_default_matmul_precision', 'highest')  # TF32 would be visible in the images.
   interruption.install()
-  try:
-    run(options)
-  except BadInputError as error:
-    return complain(error, 2)
-  except Interrupted as error:
-    return complain(f'{error}; nothing was written, the same command starts again', 75)
-  except (RunError, OSError) as error:
-    return complain(error, 1)
-  return 0
-
-
-def complain(error: Exception | str, status: int) -> int:
-  print('error: ' + ' '.join(str(error).split()), file=sys.stderr)
-  return status
+  run(options)
 
 
 def read_options(arguments: list[str] | None) -> argparse.Namespace:

@@ -212,7 +212,7 @@ REFUSED = [
   (torch_file, {'g': {'img_resolution': 32}}, 'img_resolution = 16, expected 32 as its options say'),
   (torch_file, {'g': {'synthesis_kwargs': {'conv_clamp': -1}}}, 'the option conv_clamp = -1'),
   (torch_file, {'d': {'architecture': 'orig'}}, 'D: found the option architecture = orig, expected resnet'),
-  (torch_file, {'d': {'epilogue_kwargs': {'mbstd_num_channels': 2}}}, 'mbstd_num_channels = 2, expected 1'),
+  (torch_file, {'d': {'epilogue_kwargs': {'mbstd_num_channels': 2}}}, 'mbstd_num_channels = 1, expected 2'),
   (tf_file, {'g_options': {'resample_kernel': None}}, r'Gs: found the option resample_kernel = None'),
   (
     tf_file,

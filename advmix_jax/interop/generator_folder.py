@@ -77,25 +77,14 @@ class Generator(NamedTuple):
   truncation: Truncation
   description: dict[str, Any]
 
-  def decoder(self, mixing_level: int, label: int | None = None) -> Decoder:
-    """The generator cut at a level.
-
-    Args:
-      mixing_level: m, 1 <= m < L.
-      label: with which a StyleGAN 2 with classes maps every z; None for one without. A StyleGAN 1 with
-        classes takes its label from z itself (`models.stylegan.stylegan_decoder`).
+  def decoder(self, mixing_level: int) -> Decoder:
+    """The generator cut at `mixing_level`; one with classes takes its label from z (`mapping.split_label`).
 
     Raises:
-      BadInputError: the generator has no such level, or no such label.
+      BadInputError: the generator has no such level.
     """
     self.check_level(mixing_level)
-    make = _ARCHITECTURES[self.architecture].decoder
-    try:
-      return (
-        make(self.module, mixing_level) if label is None else make(self.module, mixing_level, label=label)
-      )
-    except (TypeError, ValueError) as error:
-      raise BadInputError(f'the generator of {self.architecture}: {error}') from None
+    return _ARCHITECTURES[self.architecture].decoder(self.module, mixing_level)
 
   def check_level(self, mixing_level: int) -> None:
     """Raises `BadInputError` if the generator cannot be cut there."""

@@ -127,7 +127,8 @@ def _tf_stylegan2(discriminator: tf_pickle.Network, average: tf_pickle.Network) 
   names |= {'mapping_layers': model.mapping_layers}
   _check_sizes(average.name, average.static_kwargs, model, names)
   critic, critic_params = discriminator_from_state(torch_names(discriminator.variables), **critic_options)
-  _check_sizes(discriminator.name, discriminator.static_kwargs, model, {'label_size': critic.label_size})
+  critic_sizes = {'label_size': critic.label_size, 'mbstd_num_features': critic.mbstd_num_features}
+  _check_sizes(discriminator.name, discriminator.static_kwargs, model, critic_sizes)
   is_ada = discriminator.build_func_name == 'D_main'
   psi = average.static_kwargs.get('truncation_psi', 0.5)
   cutoff = average.static_kwargs.get('truncation_cutoff')
@@ -159,6 +160,7 @@ def _torch_stylegan2(average: torch_pickle.Module, discriminator: Any) -> Offici
       torch_pickle.state_dict(discriminator), **stylegan2_options.torch_discriminator_options(options)
     )
     declared = {'img_resolution': model.resolution, 'c_dim': critic.label_size}
+    declared |= {'epilogue_kwargs.mbstd_num_channels': critic.mbstd_num_features}
     stylegan2_options.check_declared('D', options, declared)
   return Official(
     kind='StyleGAN 2-ADA (PyTorch)',

@@ -33,11 +33,12 @@ _TF_GENERATOR: Rules = dict.fromkeys((
 }  # fmt: skip
 _TF_DISCRIMINATOR: Rules = dict.fromkeys((
   'num_channels', 'resolution', 'label_size', 'fmap_base', 'fmap_decay', 'fmap_min', 'fmap_max',
-  'mapping_layers', 'mapping_fmaps', 'mapping_lrmul', 'mbstd_group_size', 'num_fp16_res', 'conv_clamp',
+  'mapping_layers', 'mapping_fmaps', 'mapping_lrmul', 'mbstd_group_size', 'mbstd_num_features',
+  'num_fp16_res', 'conv_clamp',
   'freeze_layers', 'structure', 'is_template_graph', 'augment_strength', 'pagan_num', 'pagan_fade',
 )) | {
   'architecture': ('resnet',), 'nonlinearity': ('lrelu',), 'resample_kernel': _FILTER,
-  'mbstd_num_features': (1,), 'dtype': ('float32',), 'use_pagan': (False,), 'use_spectral_norm': (False,),
+  'dtype': ('float32',), 'use_pagan': (False,), 'use_spectral_norm': (False,),
   'adaptive_dropout': (0,), 'score_size': (1,), 'score_max': (1,),
 }  # fmt: skip
 _TORCH_MAPPING = ('num_layers', 'embed_features', 'layer_features', 'lr_multiplier', 'w_avg_beta')
@@ -55,11 +56,11 @@ _TORCH_GENERATOR: Rules = dict.fromkeys((
 _TORCH_DISCRIMINATOR: Rules = dict.fromkeys((
   'c_dim', 'img_resolution', 'img_channels', 'channel_base', 'channel_max', 'num_fp16_res', 'conv_clamp',
   'cmap_dim', 'block_kwargs.fp16_channels_last', 'block_kwargs.freeze_layers',
-  'epilogue_kwargs.mbstd_group_size', *(f'mapping_kwargs.{name}' for name in _TORCH_MAPPING),
+  'epilogue_kwargs.mbstd_group_size', 'epilogue_kwargs.mbstd_num_channels',
+  *(f'mapping_kwargs.{name}' for name in _TORCH_MAPPING),
 )) | {
   'architecture': ('resnet',), 'block_kwargs.activation': ('lrelu',), 'block_kwargs.resample_filter': _FILTER,
   'mapping_kwargs.activation': ('lrelu',), 'epilogue_kwargs.activation': ('lrelu',),
-  'epilogue_kwargs.mbstd_num_channels': (1,),
 }  # fmt: skip
 # Their first constructor arguments, in order.
 _TORCH_ARGUMENTS = {
