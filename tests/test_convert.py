@@ -18,6 +18,8 @@ from tests import official_files as files
 from tests import stylegan1_by_hand, tiny
 from tests import stylegan2_reference as reference
 
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
 FMAPS = (5, 4, 3)  # 16 pixels.
 G_STATE = reference.random_generator(FMAPS)
 D_STATE = reference.random_discriminator(FMAPS)
@@ -260,8 +262,10 @@ def test_a_generator_of_a_run_is_a_folder_too(tmp_path):
   assert found.module == model and found.truncation == generator_folder.Truncation()
   assert generator_folder.load_discriminator(tmp_path) is None
   decoder, w = found.decoder(2), tiny.normal(0, 3, 4, 7)
-  expected = model.apply({'params': params['params']}, w, params['noise'], method='synthesis')
-  np.testing.assert_allclose(decoder.decode(found.params, w), expected, atol=1e-5)
+  expected = jax.jit(lambda p: model.apply({'params': p}, w, params['noise'], method='synthesis'))(
+    params['params']
+  )
+  np.testing.assert_allclose(jax.jit(decoder.decode)(found.params, w), expected, atol=1e-5)
   for level in (0, 4):
     with pytest.raises(BadInputError, match=f'mixing level {level}: the generator has 4 styled layers'):
       found.decoder(level)

@@ -16,6 +16,8 @@ from advmix_jax.types import Interrupted
 from launch import generate as command
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -82,8 +84,8 @@ def network(folder):
   found = generator_folder.load_generator(folder)
   variables = {'params': found.params['params']}
   return (
-    lambda *given: found.module.apply(variables, *given, method='map_z'),
-    lambda w, noise: found.module.apply(variables, w, noise, method='synthesis'),
+    jax.jit(lambda *given: found.module.apply(variables, *given, method='map_z')),
+    jax.jit(lambda w, noise: found.module.apply(variables, w, noise, method='synthesis')),
     found.params,
   )
 

@@ -154,7 +154,7 @@ class _PendingArray:
 
 
 def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any = 'C', axes: Any = None) -> np.ndarray:
-  """`axes`: with order 'K', in which order the axes of `shape` are those of the array, as newer numpy writes."""
+  """`axes`: with order 'K', how the axes of `shape` are to be transposed, as newer numpy writes."""
   if not isinstance(dtype, _PendingDtype) or not isinstance(data, bytes | bytearray):
     raise Refused('an array holds objects instead of numbers')
   check_shape(shape)
