@@ -25,8 +25,8 @@ from advmix_jax.types import BadInputError
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
-# Of the part that is unpickled, in bytes. A state dict takes about 150 for each tensor. A nesting of containers
-# takes one, and Python's own stack holds about twice as many nestings as fit here.
+# Of the part that is unpickled, in bytes. A state dict takes about 150 for each tensor. A nesting of
+# containers takes one, and Python's own stack holds about twice as many nestings as fit here.
 _MAX_PICKLED = 1 << 16
 _MAX_AXES = 32
 _ZIP_ERRORS = (zipfile.BadZipFile, struct.error)
@@ -98,11 +98,14 @@ def read_torch_file(
       data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     return _read_legacy(data, wanted)
   except OSError as error:
-    raise BadInputError(
-      f'{path}: cannot be read ({error.strerror or error}), expected a file of torch.save'
-    ) from None
-  except (ValueError, LookupError, EOFError, RuntimeError, OverflowError, *_ZIP_ERRORS) as error:
+    reason = error.strerror or 'damaged'
+    raise BadInputError(f'{path}: cannot be read ({reason}), expected a file of torch.save') from None
+  except BadInputError as error:
     raise BadInputError(f'{path}: {error}, expected a state dict as torch.save writes it') from None
+  except (ValueError, LookupError, EOFError, RuntimeError, OverflowError, *_ZIP_ERRORS) as error:
+    raise BadInputError(
+      f'{path}: found a damaged zip archive ({ascii(str(error))[:100]}), expected a file of torch.save'
+    ) from None
 
 
 def storage_from_bytes(data: bytes) -> np.ndarray:
@@ -175,14 +178,10 @@ class _Unpickler(pickle._Unpickler):
     if not isinstance(pid, tuple) or not 5 <= len(pid) <= 6 or pid[0] != 'storage':
       raise pickle.UnpicklingError('it refers to something outside that is no storage')
     _, kind, key, _, size, *view = pid
-    if (
-      not isinstance(kind, _StorageType)
-      or not isinstance(key, str)
-      or len(key) > 100
-      or type(size) is not int
-      or size < 0
-    ):
-      raise pickle.UnpicklingError('it refers to a storage without type, name or size')
+    if not isinstance(kind, _StorageType) or type(size) is not int or size < 0:
+      raise pickle.UnpicklingError('it refers to a storage without type or size')
+    if not isinstance(key, str) or len(key) > 100:
+      raise pickle.UnpicklingError('it refers to a storage without a name')
     if view not in ([], [None]):
       raise pickle.UnpicklingError('a storage is part of another one, as only torch before 0.4 wrote it')
     return _Storage(key, np.dtype(kind.code), size)
@@ -239,10 +238,9 @@ def _parse_legacy(data: memoryview) -> tuple[Any, dict[str, memoryview]]:
     if int.from_bytes(data[position : position + 8], 'little', signed=True) != size:
       raise BadInputError(f'the storage {key!r} has another size than its tensors say, or is cut off')
     position += 8
-    if len(data) - position < num_bytes:
-      raise BadInputError(
-        f'the storage {key!r} has {len(data) - position} bytes left where {num_bytes} are needed'
-      )
+    left = max(len(data) - position, 0)
+    if left < num_bytes:
+      raise BadInputError(f'the storage {key!r} has {left} bytes left where {num_bytes} are needed')
     storages[key] = data[position : position + num_bytes]
     position += num_bytes
   return found, storages
