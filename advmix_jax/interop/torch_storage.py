@@ -122,7 +122,7 @@ def storage_from_bytes(data: bytes) -> np.ndarray:
   """
   found, storages = _parse_legacy(memoryview(data))
   if not isinstance(found, _Storage):
-    raise BadInputError(f'found {type(found).__name__.strip("_")}, expected one torch storage')
+    raise BadInputError(f'found {_kind(found)}, expected one torch storage')
   return _view(found, storages)
 
 
@@ -161,10 +161,14 @@ def rebuild_tensor(storage: np.ndarray, offset: Any, size: Any, stride: Any) -> 
 
 
 class _Unpickler(pickle._Unpickler):
-  """Looks names up in the table only.
+  """Looks names up in the table only, and notes the storages that are referred to.
 
   Python's own class and not the one in C, whose memory for back references is as large as the file says.
   """
+
+  def __init__(self, file: io.BytesIO):
+    super().__init__(file, encoding='utf-8')
+    self.storages: dict[str, _Storage] = {}
 
   def find_class(self, module: str, name: str) -> Any:
     try:
@@ -184,7 +188,10 @@ class _Unpickler(pickle._Unpickler):
       raise pickle.UnpicklingError('it refers to a storage without a name')
     if view not in ([], [None]):
       raise pickle.UnpicklingError('a storage is part of another one, as only torch before 0.4 wrote it')
-    return _Storage(key, np.dtype(kind.code), size)
+    storage = _Storage(key, np.dtype(kind.code), size)
+    if self.storages.setdefault(key, storage) != storage:
+      raise pickle.UnpicklingError('it gives a storage two types or sizes')
+    return storage
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *unused_flags: object) -> _Tensor:
@@ -202,9 +209,11 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 _ALLOWED |= {('torch', name): _StorageType(code) for name, code in _STORAGE_TYPES.items()}
 
 
-def _unpickle(file: io.BytesIO) -> Any:
+def _unpickle(file: io.BytesIO) -> tuple[Any, dict[str, _Storage]]:
+  """The next object of a file, and the storages that it refers to, by name."""
   try:
-    return _Unpickler(file, encoding='utf-8').load()
+    unpickler = _Unpickler(file)
+    return unpickler.load(), unpickler.storages
   except Exception as error:  # What damaged opcodes raise is not documented, and any of it means the same.
     if file.tell() >= _MAX_PICKLED:
       raise BadInputError(
@@ -216,19 +225,15 @@ def _unpickle(file: io.BytesIO) -> Any:
 def _parse_legacy(data: memoryview) -> tuple[Any, dict[str, memoryview]]:
   """The object of a file in the old format, and the raw bytes of its storages by name."""
   head = io.BytesIO(data[:_MAX_PICKLED])
-  if _unpickle(head) != _MAGIC:
+  if _unpickle(head)[0] != _MAGIC:
     raise BadInputError('found a pickle that torch.save did not write')
-  if _unpickle(head) != _PROTOCOL:
+  if _unpickle(head)[0] != _PROTOCOL:
     raise BadInputError(f'found another version of the old format than {_PROTOCOL}')
-  system = _unpickle(head)
+  system, _ = _unpickle(head)
   if not isinstance(system, dict) or system.get('little_endian') is not True:
     raise BadInputError('found a file of a big-endian machine')
-  used: dict[str, _Storage] = {}
-  found = _unpickle(head)
-  for storage in _storages_of(found):
-    if used.setdefault(storage.key, storage) != storage:
-      raise BadInputError(f'found two types or sizes of the storage {storage.key!r}')
-  keys = _unpickle(head)
+  found, used = _unpickle(head)
+  keys, _ = _unpickle(head)
   if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or set(keys) != set(used):
     raise BadInputError('found other storages than its tensors name')
   storages: dict[str, memoryview] = {}
@@ -246,10 +251,8 @@ def _parse_legacy(data: memoryview) -> tuple[Any, dict[str, memoryview]]:
   return found, storages
 
 
-def _storages_of(found: Any) -> list[_Storage]:
-  if isinstance(found, _Storage):
-    return [found]
-  return [tensor.storage for tensor in _state_dict(found).values()]
+def _kind(value: object) -> str:
+  return type(value).__name__.strip('_')
 
 
 def _short(name: object) -> str:
@@ -260,10 +263,10 @@ def _state_dict(found: Any) -> dict[str, _Tensor]:
   if isinstance(found, dict) and isinstance(found.get('state_dict'), dict):
     found = found['state_dict']
   if not isinstance(found, dict) or not found:
-    raise BadInputError(f'found {type(found).__name__.strip("_")} without tensors by name')
+    raise BadInputError(f'found {_kind(found)} instead of a dict of tensors by name')
   for name, value in found.items():
     if not isinstance(name, str) or not isinstance(value, _Tensor):
-      raise BadInputError(f'found {type(value).__name__} under {_short(name)}, which is no tensor')
+      raise BadInputError(f'found {_kind(value)} under {_short(name)}, which is no tensor')
   return found
 
 
@@ -309,7 +312,8 @@ def _read_zip(file: io.BufferedReader, wanted: Callable[[str], bool]) -> dict[st
       raise BadInputError('found a file of a big-endian machine')
     if entries[f'{roots[0]}data.pkl'].file_size > _MAX_PICKLED:
       raise BadInputError(f'found more than {_MAX_PICKLED} bytes of pickled structure')
-    tensors = _state_dict(_unpickle(io.BytesIO(archive.read(f'{roots[0]}data.pkl'))))
+    found, _ = _unpickle(io.BytesIO(archive.read(f'{roots[0]}data.pkl')))
+    tensors = _state_dict(found)
     tensors = {name: tensor for name, tensor in tensors.items() if wanted(name)}
     storages: dict[str, bytes] = {}
     for key in {tensor.storage.key for tensor in tensors.values()}:
