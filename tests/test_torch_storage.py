@@ -40,7 +40,7 @@ def test_tensors_may_share_a_storage_and_lie_in_it_as_they_like(tmp_path, write)
   opcodes = state_dict(
     {
       'turned': tensor(OF_SEVEN, 1, (2, 3), (1, 2)),
-      'last': tensor(OF_SEVEN, 6, (1,), (9,), '_rebuild_tensor'),
+      'last': tensor(OF_SEVEN, 6, (1,), (1 << 62,), '_rebuild_tensor'),
       'parameter': call('torch._utils', '_rebuild_parameter', tensor(OF_SEVEN, 0, (7,), (1,)), True, None),
     }
   )

@@ -156,7 +156,8 @@ def rebuild_tensor(storage: np.ndarray, offset: Any, size: Any, stride: Any) -> 
     )
   if not count:
     return storage[:0].reshape(size)
-  num_bytes = [storage.dtype.itemsize * step for step in stride]
+  # The stride of a single index means nothing, and may be any number.
+  num_bytes = [storage.dtype.itemsize * step if n > 1 else 0 for n, step in zip(size, stride, strict=True)]
   return np.lib.stride_tricks.as_strided(storage[offset:], size, num_bytes, writeable=False)
 
 

@@ -156,5 +156,5 @@ def _checked(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]
   if array.shape != shape or array.dtype.kind != 'f':
     raise BadInputError(f'{name} is {array.dtype} {array.shape}, expected floating-point numbers {shape}')
   if not np.isfinite(array).all():
-    raise BadInputError(f'{name} holds numbers that are not finite')
+    raise BadInputError(f'{name} holds numbers that are not finite, expected finite ones')
   return array.astype(np.float32)
