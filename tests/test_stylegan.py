@@ -7,7 +7,10 @@ import pytest
 
 from advmix_jax import mixing
 from advmix_jax.models import conv
-from advmix_jax.models.discriminator import Discriminator, minibatch_stddev
+from advmix_jax.models.discriminator import Discriminator, init_discriminator, minibatch_stddev
+from advmix_jax.models.growing import at_lod, lod_of
+from advmix_jax.models.mapping import join_label
+from advmix_jax.models.noise import NOISE_MODES, choose_noise, draw_noise
 from advmix_jax.models.stylegan import StyledLayer, StyleGAN, init_generator, stylegan_decoder, truncate
 from tests import tiny
 from tests.tiny import normal
@@ -69,22 +72,51 @@ def test_levels_outside_the_network_are_refused(level):
 
 
 @pytest.mark.parametrize(
-  'fmaps, generator_total, discriminator_total',
-  [((512,) * 4, 22_841_356, 20_726_785), ((512,) * 4 + (256,), 25_137_935, 22_498_049)],
-  ids=['32 px', '64 px'],
+  'resolution, generator_total, discriminator_total',
+  [
+    (32, 22_841_356, 20_726_785),
+    (64, 25_137_935, 22_498_049),
+    (256, 26_086_229, 23_052_353),
+    (1024, 26_219_627, 23_087_249),
+  ],
 )
-def test_default_networks_have_the_official_number_of_parameters(fmaps, generator_total, discriminator_total):
-  """The official totals count ToRGB and FromRGB of every resolution, which only growing needs."""
-  model = StyleGAN(fmaps=fmaps)
-  generator = jax.eval_shape(lambda: init_generator(jax.random.key(0), model))
-  assert count(generator['params']) == generator_total - sum(3 * c + 3 for c in fmaps[:-1])
-  assert count(generator['params']['mapping']) == 2_101_248
-  size = model.resolution
+def test_default_networks_have_the_official_number_of_parameters(
+  resolution, generator_total, discriminator_total
+):
+  """Networks that grow; those of fixed structure are without ToRGB and FromRGB of the lower resolutions."""
+  fmaps = tuple(min(16384 // r, 512) for r in 4 * 2 ** np.arange(np.log2(resolution) - 1, dtype=int))
+  lower = sum(fmaps[:-1])
+  for structure, rgb, from_rgb in (('linear', 0, 0), ('fixed', 3 * lower + 3 * (len(fmaps) - 1), 4 * lower)):
+    model, critic = (cls(fmaps=fmaps, structure=structure) for cls in (StyleGAN, Discriminator))
+    assert model.resolution == resolution
+    generator = jax.eval_shape(lambda key, m=model: init_generator(key, m), jax.random.key(0))
+    assert count(generator['params']) == generator_total - rgb
+    assert count(generator['params']['mapping']) == 2_101_248
+    shape = (resolution, resolution, 3)
+    discriminator = jax.eval_shape(
+      lambda key, m=critic, s=shape: init_discriminator(key, m, s), jax.random.key(0)
+    )
+    assert count(discriminator) == discriminator_total - from_rgb
 
-  def scores():
-    return Discriminator(fmaps=fmaps).init(jax.random.key(0), jnp.zeros((4, size, size, 3)))
 
-  assert count(jax.eval_shape(scores)) == discriminator_total - sum(3 * c + c for c in fmaps[:-1])
+def test_growing_and_labels_add_parameters_and_change_none():
+  """What a fixed network has, one that grows has under the same names."""
+  sizes = {'latent_size': 5, 'w_size': 7, 'mapping_layers': 2}
+
+  def shapes(**options):
+    model, critic = StyleGAN(FMAPS, **sizes, **options), Discriminator(FMAPS, **options)
+    g = jax.eval_shape(lambda key: init_generator(key, model), jax.random.key(0))['params']
+    return g, jax.eval_shape(lambda key: init_discriminator(key, critic, (16, 16, 3)), jax.random.key(0))
+
+  for fixed, grown in zip(shapes(), shapes(structure='linear'), strict=True):
+    assert {name: grown[name] for name in fixed} == fixed
+    assert {name[:-1] for name in grown.keys() - fixed.keys()} <= {'to_rgb_lod_', 'from_rgb_lod_'}
+    assert len(grown) == len(fixed) + 2
+  (g, d), (conditional_g, conditional_d) = shapes(), shapes(label_size=4)
+  assert conditional_g['mapping']['label_weight'].shape == (4, 5)
+  assert conditional_g['mapping']['dense_0']['weight'].shape == (10, 7)
+  assert (conditional_g['layers_3'], conditional_d['conv']) == (g['layers_3'], d['conv'])
+  assert conditional_d['out']['bias'].shape == (4,)
 
 
 def test_initial_parameters_are_as_described():
@@ -117,14 +149,23 @@ def test_truncation_moves_the_first_rows_towards_the_mean():
   expected[:, :2] = np.asarray(w_avg) + (expected[:, :2] - np.asarray(w_avg)) * 0.7
   np.testing.assert_allclose(truncate(w, w_avg, 0.7, 2), expected, rtol=1e-5)
   np.testing.assert_allclose(truncate(w, w_avg, 0.0, 9), np.broadcast_to(w_avg, w.shape), rtol=1e-5)
-  for psi, cutoff in ((1.0, 2), (0.7, None), (0.7, 0), (0.7, -1)):
+  for psi, cutoff in ((1.0, 2), (None, 2), (0.7, None), (0.7, 0), (0.7, -1)):
     np.testing.assert_array_equal(truncate(w, w_avg, psi, cutoff), w)
 
 
-def test_from_128_pixels_on_the_kernel_of_an_upsampling_layer_is_flipped():
+@pytest.mark.parametrize(
+  'fused_from, flipped', [(128, {10, 12, 14}), (8, {2, 4, 6, 8, 10, 12, 14}), (None, set())]
+)
+def test_kernels_are_stored_as_fused_from_a_resolution_on(fused_from, flipped):
+  model = StyleGAN((2,) * 8, latent_size=2, w_size=2, fused_from=fused_from)
+  bound = model.bind({})
+  assert {i for i, layer in enumerate(bound.layers) if layer.upsample and layer.flipped} == flipped
+
+
+def test_the_kernel_of_a_fused_layer_is_flipped():
   x, noise = normal(0, 2, 4, 4, 3), normal(1, 1, 8, 8, 1)
   layers = {
-    r: StyledLayer(in_channels=3, channels=2, w_size=4, resolution=r, upsample=True) for r in (64, 128)
+    r: StyledLayer(in_channels=3, channels=2, w_size=4, upsample=True, flipped=r == 128) for r in (64, 128)
   }
   shapes = jax.eval_shape(lambda: layers[64].init(jax.random.key(0), x, noise, method='features'))['params']
   params = tiny.random_params(shapes, 0)
@@ -200,3 +241,71 @@ def test_gradients_agree_with_finite_differences():
     difference = float((up - down) / (2 * h))
   assert abs(slope) > 1e-3
   assert slope == pytest.approx(difference, rel=1e-4)
+
+
+def test_a_conditional_decoder_takes_its_label_with_z():
+  """The largest of the coordinates behind z, so that normal draws give every label as often as the others."""
+  model = StyleGAN((6, 4), latent_size=5, w_size=7, mapping_layers=2, label_size=3)
+  shapes = jax.eval_shape(lambda: init_generator(jax.random.key(0), model))
+  params = tiny.random_params(shapes, 0)
+  decoder = stylegan_decoder(model, 2)
+  assert decoder.latent_size == 8
+  z, labels = normal(0, 6, 5), jnp.eye(3)[jnp.array([0, 1, 2, 0, 1, 2])]
+  map_z = jax.jit(decoder.map_z)
+  w = map_z(params, join_label(z, labels))
+  expected = model.apply({'params': params['params']}, z, labels, method='map_z')
+  np.testing.assert_allclose(w, expected, rtol=1e-5, atol=1e-5)
+  soft = join_label(z, 0.3 * labels + normal(1, 6, 1))
+  np.testing.assert_array_equal(map_z(params, soft), w)
+  assert np.abs(map_z(params, join_label(z, labels[::-1])) - w).max() > 1e-2
+
+
+@pytest.mark.parametrize('labels', [None, jnp.zeros((2, 4)), jnp.zeros(2)])
+def test_conditional_networks_need_their_labels(labels):
+  model, critic = StyleGAN((6, 4), latent_size=5, w_size=7, label_size=3), Discriminator((6, 4), label_size=3)
+  key = jax.random.key(0)
+  with pytest.raises(ValueError, match=r'a network of 3 labels: found labels of shape .*, expected \[B, 3\]'):
+    jax.eval_shape(lambda: model.init(key, jnp.zeros((2, 5)), labels, method='map_z'))
+  with pytest.raises(ValueError, match=r'a network of 3 labels: found labels of shape .*, expected \[B, 3\]'):
+    jax.eval_shape(lambda: critic.init(key, jnp.zeros((2, 8, 8, 3)), labels))
+
+
+def test_noise_modes():
+  own, given = draw_noise(jax.random.key(0), (4, 8)), draw_noise(jax.random.key(1), (4, 8), 3)
+
+  def choose(mode):
+    return choose_noise(mode, own, key=jax.random.key(1), batch=3, explicit=given)
+
+  assert choose('const') == own and choose('explicit') == given
+  assert [n.shape for n in choose('random')] == [(3, 4, 4, 1), (3, 8, 8, 1)]
+  assert np.std(choose('random')[1]) == pytest.approx(1, rel=0.3)
+  assert len(np.unique(choose('random')[1])) == 3 * 64  # Another for each image.
+  assert not np.any(choose('none')[0]) and choose('none')[1].shape == (1, 8, 8, 1)
+  for mode, expected in (('loud', 'expected one of ' + ', '.join(NOISE_MODES)), ('random', 'found no key')):
+    with pytest.raises(ValueError, match=expected):
+      choose_noise(mode, own)
+  with pytest.raises(ValueError, match=r'found arrays of shapes \[\(8, 8, 1\)\], expected'):
+    choose_noise('explicit', own, explicit=given[1:])
+
+
+@pytest.mark.parametrize('lod', [0.0, 0.25, 1.0, 1.5, 2.0])
+def test_real_images_fade_as_the_generator_does(lod):
+  images = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3)).astype(np.float32)
+
+  def means(x, factor):
+    return x.reshape(2, 16 // factor, factor, 16 // factor, factor, 3).mean((2, 4))
+
+  def repeated(x):
+    return x.repeat(16 // x.shape[1], axis=1).repeat(16 // x.shape[1], axis=2)
+
+  floor = int(lod)
+  upper, lower = repeated(means(images, 2**floor)), repeated(means(images, 2 ** (floor + 1)))
+  expected = upper + (lower - upper) * (lod - floor)
+  np.testing.assert_allclose(at_lod(jnp.asarray(images), lod_of(lod)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize('lod', [-0.5, 2.25, 3.0])
+def test_levels_of_detail_that_a_network_does_not_have_are_refused(lod):
+  model = StyleGAN(FMAPS, latent_size=5, w_size=7, mapping_layers=2, structure='linear')
+  with pytest.raises(ValueError, match='level of detail .*, expected 0 to 2'):
+    stylegan_decoder(model, 2, lod_of(lod)).decode({'params': {}, 'noise': ()}, normal(0, 1, 6, 7))

@@ -174,6 +174,24 @@ def blur(x: Array) -> Array:
 blur.defvjp(lambda x: (blur(x), None), lambda _, g: (blur(g),))
 
 
+def upsample_nearest(x: Array, factor: int) -> Array:
+  """Each pixel of `x [B, H, W, C]` repeated in a block of `factor` x `factor`."""
+  if factor == 1:
+    return x
+  batch, height, width, channels = x.shape
+  blocks = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, factor, width, factor, channels))
+  return blocks.reshape(batch, height * factor, width * factor, channels)
+
+
+def downsample_mean(x: Array, factor: int) -> Array:
+  """The mean of each block of `factor` x `factor` pixels of `x [B, H, W, C]`, which the factor divides."""
+  if factor == 1:
+    return x
+  batch, height, width, channels = x.shape
+  blocks = x.reshape(batch, height // factor, factor, width // factor, factor, channels)
+  return jnp.mean(blocks, axis=(2, 4))
+
+
 def max_pool(x: Array) -> Array:
   """2x2 maximum, stride 2, `[B, H, W, C]` to `[B, H//2, W//2, C]`: an odd last row or column is dropped.
 

@@ -16,9 +16,9 @@ from advmix_jax.types import Array
 SQRT2 = math.sqrt(2.0)
 
 
-def leaky_relu(x: Array) -> Array:
-  """`max(x, 0.2 x)`."""
-  return jnp.maximum(x, 0.2 * x)
+def leaky_relu(x: Array, slope: float = 0.2) -> Array:
+  """`max(x, slope x)`; slope 0 is the plain rectifier."""
+  return jnp.maximum(x, slope * x)
 
 
 def along_channels(vector: Array, ndim: int) -> Array:

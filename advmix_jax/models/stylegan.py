@@ -2,8 +2,8 @@
 
 Layer i works at resolution `4 * 2 ** (i // 2)` and takes row i of `w`. Within a layer everything up to the
 instance normalisation is independent of `w`: `features` computes that, `style` applies the row. The trunk of
-`coarse(w[:, :m])` is the normalised features of layer m, so `fine` starts with the style of layer m and the
-upsampling convolution in front of it is not repeated for every variant of an image.
+`coarse(w[:, :m])` holds the normalised features of layer m, so `fine` starts with the style of layer m and
+the upsampling convolution in front of it is not repeated for every variant of an image.
 """
 
 import math
@@ -14,34 +14,11 @@ import jax.numpy as jnp
 from flax.linen import initializers
 
 from advmix_jax.models import conv
-from advmix_jax.models.layers import SQRT2, Conv, Dense, along_channels, leaky_relu, pixel_norm
+from advmix_jax.models.growing import Lod, fade, is_fading, resolve_lod
+from advmix_jax.models.layers import SQRT2, Conv, Dense, along_channels, leaky_relu
+from advmix_jax.models.mapping import Mapping, split_label
+from advmix_jax.models.noise import draw_noise
 from advmix_jax.types import Array, Decoder, PyTree
-
-# From this output resolution on, official weights hold the kernel of a fused (transposed) convolution, which
-# equals upsampling followed by the convolution with the spatially flipped kernel.
-FUSED_RESOLUTION = 128
-
-
-class Mapping(nn.Module):
-  """`z [B, Z]` to one row of latents `[B, D]`.
-
-  Attributes:
-    w_size: D.
-    num_layers: dense layers.
-    fmaps: width of the hidden ones; None = D.
-  """
-
-  w_size: int
-  num_layers: int = 8
-  fmaps: int | None = None
-
-  @nn.compact
-  def __call__(self, z: Array) -> Array:
-    x = pixel_norm(z)
-    for i in range(self.num_layers):
-      width = self.w_size if i == self.num_layers - 1 else self.fmaps or self.w_size
-      x = leaky_relu(Dense(width, lr_multiplier=0.01, name=f'dense_{i}')(x))
-    return x
 
 
 class StyledLayer(nn.Module):
@@ -51,15 +28,20 @@ class StyledLayer(nn.Module):
     in_channels: channels of the input; 0 for the first layer, whose input is a learned constant.
     channels: channels of the output.
     w_size: D.
-    resolution: of the output, in pixels.
     upsample: doubles the size before the convolution.
+    flipped: the kernel is stored as that of a fused (transposed) convolution, which equals upsampling
+      followed by the convolution with the spatially flipped kernel.
+    blur: filters what was upsampled.
+    slope: of the activation below zero.
   """
 
   in_channels: int
   channels: int
   w_size: int
-  resolution: int
   upsample: bool
+  flipped: bool = False
+  blur: bool = True
+  slope: float = 0.2
 
   def setup(self):
     if self.in_channels:
@@ -85,12 +67,12 @@ class StyledLayer(nn.Module):
     else:
       kernel = self.weight * (SQRT2 / math.sqrt(9 * self.in_channels))
       if self.upsample:
-        kernel = kernel[::-1, ::-1] if self.resolution >= FUSED_RESOLUTION else kernel
-        x = conv.blur(conv.upsample_conv(x, kernel))
+        x = conv.upsample_conv(x, kernel[::-1, ::-1] if self.flipped else kernel)
+        x = conv.blur(x) if self.blur else x
       else:
         x = conv.conv2d(x, kernel)
     x = x + noise * along_channels(self.noise_weight, 4)
-    x = leaky_relu(x + along_channels(self.bias, 4))
+    x = leaky_relu(x + along_channels(self.bias, 4), self.slope)
     x = x - jnp.mean(x, axis=(1, 2), keepdims=True)
     return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=(1, 2), keepdims=True) + 1e-8)
 
@@ -110,6 +92,13 @@ class StyleGAN(nn.Module):
     mapping_layers: depth of the mapping network.
     mapping_fmaps: width of its hidden layers; None = D.
     image_channels: C of the images.
+    label_size: K, for a generator that is told the label; 0 = none. Labels enter the mapping only.
+    structure: 'fixed', or 'linear' for a network that grows: it has an output layer at every resolution.
+    lod: level of detail of the images where a call names none; above 0 only with 'linear'.
+    blur: filters after upsampling.
+    fused_from: first resolution whose upsampling kernels are stored as of a fused convolution; None = none.
+    slope, mapping_slope: of the activations below zero.
+    mapping_lr_multiplier: see `Mapping`.
   """
 
   fmaps: tuple[int, ...]
@@ -118,6 +107,14 @@ class StyleGAN(nn.Module):
   mapping_layers: int = 8
   mapping_fmaps: int | None = None
   image_channels: int = 3
+  label_size: int = 0
+  structure: str = 'fixed'
+  lod: float = 0.0
+  blur: bool = True
+  fused_from: int | None = 128
+  slope: float = 0.2
+  mapping_slope: float = 0.2
+  mapping_lr_multiplier: float = 0.01
 
   @property
   def num_layers(self) -> int:
@@ -127,72 +124,108 @@ class StyleGAN(nn.Module):
   def resolution(self) -> int:
     return 2 ** (len(self.fmaps) + 1)
 
+  @property
+  def noise_sizes(self) -> tuple[int, ...]:
+    """Side of each layer's noise, and of its output."""
+    return tuple(4 * 2 ** (i // 2) for i in range(self.num_layers))
+
   def setup(self):
-    self.mapping = Mapping(self.w_size, self.mapping_layers, self.mapping_fmaps)
+    self.mapping = Mapping(
+      self.w_size,
+      self.mapping_layers,
+      self.mapping_fmaps,
+      self.label_size,
+      self.mapping_lr_multiplier,
+      self.mapping_slope,
+    )
     widths = [0] + [self.fmaps[(i - 1) // 2] for i in range(1, self.num_layers)]
     self.layers = [
       StyledLayer(
         in_channels=widths[i],
         channels=self.fmaps[i // 2],
         w_size=self.w_size,
-        resolution=4 * 2 ** (i // 2),
         upsample=i > 0 and i % 2 == 0,
+        flipped=self.fused_from is not None and size >= self.fused_from,
+        blur=self.blur,
+        slope=self.slope,
       )
-      for i in range(self.num_layers)
+      for i, size in enumerate(self.noise_sizes)
     ]
     self.to_rgb = Conv(self.image_channels, kernel_size=1, gain=1.0)
+    if self.structure == 'linear':
+      lower = range(1, len(self.fmaps))
+      self.to_rgb_lod = {str(n): Conv(self.image_channels, kernel_size=1, gain=1.0) for n in lower}
 
-  def __call__(self, z: Array, noise: tuple[Array, ...]) -> Array:
-    """`z [B, Z]` to images `[B, R, R, C]`."""
-    return self.synthesis(self.map_z(z), noise)
+  def __call__(self, z: Array, noise: tuple[Array, ...], labels: Array | None = None) -> Array:
+    """`z [B, Z]`, and labels `[B, K]` for a conditional generator, to images `[B, R, R, C]`."""
+    return self.synthesis(self.map_z(z, labels), noise)
 
-  def map_z(self, z: Array) -> Array:
-    """`z [B, Z]` to `w [B, L, D]`, all rows equal."""
-    w = self.mapping(z)
+  def map_z(self, z: Array, labels: Array | None = None) -> Array:
+    """`z [B, Z]`, and labels `[B, K]` for a conditional generator, to `w [B, L, D]`, all rows equal."""
+    w = self.mapping(z, labels)
     return jnp.broadcast_to(w[:, None], (w.shape[0], self.num_layers, w.shape[1]))
 
-  def synthesis(self, w: Array, noise: tuple[Array, ...]) -> Array:
+  def synthesis(self, w: Array, noise: tuple[Array, ...], lod: Lod | None = None) -> Array:
     """`w [B, L, D]` to images `[B, R, R, C]`, not clipped."""
-    return self.fine(self.coarse(w[:, :1], noise), w[:, 1:], noise)
+    return self.fine(self.coarse(w[:, :1], noise, lod), w[:, 1:], noise, lod)
 
-  def coarse(self, w_par: Array, noise: tuple[Array, ...]) -> Array:
-    """The normalised features of layer m.
+  def coarse(self, w_par: Array, noise: tuple[Array, ...], lod: Lod | None = None) -> PyTree:
+    """Everything that the layers below m compute.
 
     Args:
       w_par: `[B, m, D]`, 1 <= m < L.
       noise: L arrays `[1 or B, R_i, R_i, 1]`.
+      lod: level of detail; None = the network's own.
+
+    Returns:
+      The trunk: `features`, the normalised features of layer m; while the resolution of layer m fades in
+      also `rgb`, the image of the resolution below; or only `image`, where layer m is not drawn.
     """
-    x = self.layers[0].features(None, noise[0])
+    lod = self._resolve(lod)
+    trunk = {'features': self.layers[0].features(None, noise[0])}
     for i in range(w_par.shape[1]):
-      x = self.layers[i].style(x, w_par[:, i])
-      x = self.layers[i + 1].features(x, noise[i + 1])
-    return x
+      trunk = self._next(i, trunk, w_par[:, i], noise, lod)
+    return trunk
 
-  def fine(self, trunk: Array, w_perp: Array, noise: tuple[Array, ...]) -> Array:
+  def fine(self, trunk: PyTree, w_perp: Array, noise: tuple[Array, ...], lod: Lod | None = None) -> Array:
     """From the trunk of layer m and `w_perp [B, L - m, D]` to images `[B, R, R, C]`, not clipped."""
-    first = self.num_layers - w_perp.shape[1]
-    x = self.layers[first].style(trunk, w_perp[:, 0])
-    for i in range(first + 1, self.num_layers):
-      x = self.layers[i].features(x, noise[i])
-      x = self.layers[i].style(x, w_perp[:, i - first])
-    return self.to_rgb(x)
+    lod, first = self._resolve(lod), self.num_layers - w_perp.shape[1]
+    for i in range(first, self.num_layers):
+      trunk = self._next(i, trunk, w_perp[:, i - first], noise, lod)
+    return trunk['image']
+
+  def _next(self, i: int, trunk: PyTree, row: Array, noise: tuple[Array, ...], lod: Lod) -> PyTree:
+    """From the trunk of layer i, and its row `[B, D]`, to the trunk of layer i + 1."""
+    last = self.num_layers - 1 - 2 * lod.floor
+    if i > last:
+      return trunk
+    x = self.layers[i].style(trunk['features'], row)
+    if self.is_initializing() and self.structure == 'linear' and i % 2:
+      self._rgb(x, (last - i) // 2)
+    if i == last:
+      image = self._rgb(x, lod.floor)
+      image = fade(image, trunk['rgb'], lod) if 'rgb' in trunk else image
+      return {'image': conv.upsample_nearest(image, 2**lod.floor)}
+    following = {'features': self.layers[i + 1].features(x, noise[i + 1])}
+    if i == last - 2 and is_fading(lod):
+      return following | {'rgb': conv.upsample_nearest(self._rgb(x, lod.floor + 1), 2)}
+    return following | ({'rgb': trunk['rgb']} if 'rgb' in trunk else {})
+
+  def _resolve(self, lod: Lod | None) -> Lod:
+    own = 0.0 if self.is_initializing() else self.lod  # Every layer is initialised.
+    return resolve_lod(lod, own, self.structure, len(self.fmaps))
+
+  def _rgb(self, x: Array, lod: int) -> Array:
+    """The output layer of a resolution, counted from the highest."""
+    return self.to_rgb(x) if lod == 0 else self.to_rgb_lod[str(lod)](x)
 
 
-def draw_noise(key: Array, num_layers: int, batch: int = 1) -> tuple[Array, ...]:
-  """Standard normal noise for each layer, `[batch, R_i, R_i, 1]` float32. The key is consumed."""
-  sizes = [4 * 2 ** (i // 2) for i in range(num_layers)]
-  return tuple(
-    jax.random.normal(k, (batch, s, s, 1))
-    for k, s in zip(jax.random.split(key, num_layers), sizes, strict=True)
-  )
-
-
-def truncate(w: Array, w_avg: Array, psi: float = 1.0, cutoff: int | None = None) -> Array:
+def truncate(w: Array, w_avg: Array, psi: float | None = 1.0, cutoff: int | None = None) -> Array:
   """Moves the first `cutoff` rows of `w [B, L, D]` towards `w_avg [D]` (Karras et al. 2019, appendix B).
 
-  `psi` 1 or `cutoff` None or <= 0 leaves `w` as it is, as in StyleGAN 1.
+  `psi` 1 or None, `cutoff` None or <= 0 leave `w` as it is, as in StyleGAN 1.
   """
-  if psi == 1.0 or cutoff is None or cutoff <= 0:
+  if psi is None or psi == 1.0 or cutoff is None or cutoff <= 0:
     return w
   rows = (jnp.arange(w.shape[1]) < cutoff)[None, :, None]
   average = w_avg[None, None]
@@ -206,13 +239,21 @@ def init_generator(key: Array, model: StyleGAN) -> PyTree:
     `{'params', 'noise', 'w_avg'}`: trained parameters; the constant noise of each layer; `[D]` zeros.
   """
   params_key, noise_key = jax.random.split(key)
-  noise = draw_noise(noise_key, model.num_layers)
-  params = model.init(params_key, jnp.zeros((1, model.latent_size)), noise)['params']
+  noise = draw_noise(noise_key, model.noise_sizes)
+  labels = jnp.zeros((1, model.label_size)) if model.label_size else None
+  params = model.init(params_key, jnp.zeros((1, model.latent_size)), noise, labels)['params']
   return {'params': params, 'noise': noise, 'w_avg': jnp.zeros(model.w_size)}
 
 
-def stylegan_decoder(model: StyleGAN, mixing_level: int) -> Decoder:
-  """The generator as a `Decoder`, with constant noise, cut at `mixing_level`.
+def stylegan_decoder(model: StyleGAN, mixing_level: int, lod: Lod | None = None) -> Decoder:
+  """The generator as a `Decoder`, with the noise among its parameters, cut at `mixing_level`.
+
+  A conditional generator takes its label from K more coordinates of z: see `mapping.split_label`.
+
+  Args:
+    model: the generator.
+    mixing_level: m.
+    lod: level of detail; None = the model's own.
 
   Raises:
     ValueError: if the level is not in 1..L-1.
@@ -226,13 +267,17 @@ def stylegan_decoder(model: StyleGAN, mixing_level: int) -> Decoder:
   def call(params: PyTree, *args: PyTree, method: str) -> PyTree:
     return model.apply({'params': params['params']}, *args, method=method)
 
+  def map_z(params: PyTree, z: Array) -> Array:
+    given = split_label(z, model.latent_size) if model.label_size else (z,)
+    return call(params, *given, method='map_z')
+
   return Decoder(
-    map_z=lambda params, z: call(params, z, method='map_z'),
-    coarse=lambda params, w_par: call(params, w_par, params['noise'], method='coarse'),
-    fine=lambda params, trunk, w_perp: call(params, trunk, w_perp, params['noise'], method='fine'),
+    map_z=map_z,
+    coarse=lambda params, w_par: call(params, w_par, params['noise'], lod, method='coarse'),
+    fine=lambda params, trunk, w_perp: call(params, trunk, w_perp, params['noise'], lod, method='fine'),
     w_avg=lambda params: params['w_avg'],
     mixing_level=mixing_level,
     num_layers=model.num_layers,
-    latent_size=model.latent_size,
+    latent_size=model.latent_size + model.label_size,
     w_size=model.w_size,
   )
