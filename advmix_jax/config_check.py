@@ -77,10 +77,12 @@ RULES: dict[str, Rule] = {
   'encode.final_learning_rate': ABOVE_0,
   'encode.features': _one_of('discriminator', 'vgg16', 'pixel'),
   'encode.feature_layers': NAMES,
+  'encode.vgg16_convention': _one_of('auto', 'caffe', 'torchvision'),
   'encode.vgg16_resize': COUNT,
   'encode.pixel_weight': AT_LEAST_0,
   'encode.feature_weight': AT_LEAST_0,
   'encode.mixing_weight': AT_LEAST_0,
+  'encode.layer_weights': (lambda v: all(AT_LEAST_0[0](x) for x in v), 'numbers of at least 0'),
   'encode.batch_size': COUNT_FROM_1,
   'encode.shard_size': COUNT_FROM_1,
   'attack.mixing_level': COUNT_FROM_1,
@@ -209,17 +211,22 @@ def check_features(config: ConfigDict) -> None:
   if encode.features == 'pixel':
     return
   is_vgg16 = encode.features == 'vgg16'
-  known = tuple(vgg16.LAYERS) if is_vgg16 else block_names(config.generator.fmaps)
+  known = vgg16.NAMES if is_vgg16 else block_names(config.generator.fmaps)
   unknown = [name for name in encode.feature_layers if name not in known]
   if unknown:
     raise BadInputError(
       f'config.encode.feature_layers: found {", ".join(unknown)}, expected some of {", ".join(known)}'
     )
+  layers = tuple(encode.feature_layers) or (vgg16.PAPER_LAYERS if is_vgg16 else known)
+  if len(encode.layer_weights) not in (0, len(layers)):
+    raise BadInputError(
+      f'config.encode.layer_weights has {len(encode.layer_weights)} entries, expected none or one for each '
+      f'of the layers {", ".join(layers)}'
+    )
   if not is_vgg16:
     return
-  layers = tuple(encode.feature_layers) or vgg16.PAPER_LAYERS
   size = encode.vgg16_resize or config.data.resolution
-  least = 2 ** (max(vgg16.block_of(name) for name in layers) - 1)
+  least = 2 ** max(vgg16.num_poolings(name) for name in layers)
   if size < least:
     raise BadInputError(
       f'config.encode.vgg16_resize is {encode.vgg16_resize}, for images of {size} pixels, '
@@ -227,9 +234,10 @@ def check_features(config: ConfigDict) -> None:
     )
   if not encode.vgg16_weights:
     raise BadInputError(
-      "config.encode.vgg16_weights is '', expected the path of an .npz file for config.encode.features=vgg16"
+      "config.encode.vgg16_weights is '', expected the path of a file of weights (.npz, .safetensors, .pth, "
+      '.h5) for config.encode.features=vgg16'
     )
   try:
-    read_vgg16(encode.vgg16_weights, layers)
+    read_vgg16(encode.vgg16_weights, layers, encode.vgg16_convention)
   except BadInputError as error:
     raise BadInputError(f'config.encode.vgg16_weights: {error}') from None

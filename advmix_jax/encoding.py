@@ -7,7 +7,7 @@
 Every image is a problem of its own; a batch solves many at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, NamedTuple
 
 import jax
@@ -31,6 +31,7 @@ class EncodeSettings(NamedTuple):
     pixel_weight: alpha_0.
     feature_weight: alpha_i, the same for all layers.
     mixing_weight: beta_i, the same for all layers; 0 leaves L_mix out.
+    layer_weights: pairs of a layer and a factor of both its alpha_i and its beta_i; 1 for layers not named.
   """
 
   num_steps: int
@@ -39,6 +40,7 @@ class EncodeSettings(NamedTuple):
   pixel_weight: float
   feature_weight: float
   mixing_weight: float
+  layer_weights: tuple[tuple[str, float], ...] = ()
 
 
 class Encoded(NamedTuple, Generic[AnyArray]):
@@ -58,12 +60,17 @@ def reconstruction_loss(
 ) -> Array:
   """L_rec `[B]`: `alpha_0 mse(x', x) + sum_i alpha_i mse(A_i(x'), A_i(x))`."""
   loss = s.pixel_weight * squared_error(image, target)
-  return loss + s.feature_weight * feature_loss(features, target_features)
+  return loss + s.feature_weight * feature_loss(features, target_features, s.layer_weights)
 
 
-def feature_loss(features: dict, target_features: dict) -> Array | float:
-  """`sum_i mse(A_i(x'), A_i(x))`, `[B]`; 0 without features."""
-  return sum(squared_error(features[name], target_features[name]) for name in target_features)
+def feature_loss(
+  features: dict, target_features: dict, layer_weights: Iterable[tuple[str, float]] = ()
+) -> Array | float:
+  """`sum_i c_i mse(A_i(x'), A_i(x))`, `[B]`, with `c_i` of `layer_weights` or 1; 0 without features."""
+  weights = dict(layer_weights)
+  return sum(
+    weights.get(name, 1.0) * squared_error(features[name], target_features[name]) for name in target_features
+  )
 
 
 def encode(
@@ -107,7 +114,9 @@ def encode(
     loss = reconstruction_loss(image, images, features, target_features, settings)
     if with_mixing:
       mixed = decoder.fine(params, trunk, mixing.draw_w_perp(step_keys, decoder, params))
-      loss = loss + settings.mixing_weight * feature_loss(features_fn(feature_params, mixed), target_features)
+      mixed_features = features_fn(feature_params, mixed)
+      loss_mix = feature_loss(mixed_features, target_features, settings.layer_weights)
+      loss = loss + settings.mixing_weight * loss_mix
     return jnp.sum(loss)  # A sum, so that each image's gradient is its own.
 
   def step(n, carry):

@@ -64,13 +64,21 @@ def get_config() -> ml_collections.ConfigDict:
   # the paper's listing (open: its pseudo-code has blocks 1, 2, 3). With a file of the first two blocks give
   # ('block1_conv2', 'block2_conv2').
   c.encode.feature_layers = ()
-  c.encode.vgg16_weights = ''  # Path of an .npz of ImageNet weights; needed by features=vgg16 only.
-  c.encode.vgg16_resize = (
-    225  # Side in pixels of what vgg16 sees, as in the paper's listing; 0 = native size.
-  )
+  # Path of ImageNet weights: .npz, .safetensors, torch .pth or Keras .h5; needed by features=vgg16 only.
+  c.encode.vgg16_weights = ''
+  # auto | caffe | torchvision: the input they expect. auto goes by their names, where features.N.weight means
+  # torchvision; for Caffe's weights under such names say caffe.
+  c.encode.vgg16_convention = 'auto'
+  # Side in pixels of what vgg16 sees, as in the paper's listing, resized bilinearly; 0 = native size.
+  c.encode.vgg16_resize = 225
   c.encode.pixel_weight = 1.0  # alpha_0
   c.encode.feature_weight = 1.0  # alpha_i
   c.encode.mixing_weight = 0.2  # beta_i; 0 leaves L_mix out.
+  # A factor of alpha_i and beta_i for each of the feature layers; () = 1 for all, as in the paper. With
+  # vgg16 weights of the caffe convention inputs are on [0, 255], and so the mean square of activations on
+  # photographs is about 6e4 after block1_conv2 and 2e5 after block2_conv2: the pixel term then counts for
+  # nothing. (2e-5, 5e-6) bring these two layers near 1.
+  c.encode.layer_weights = ()
   c.encode.batch_size = 128
   c.encode.shard_size = 512  # Images per file written.
 

@@ -112,6 +112,7 @@ BAD_BY_KEY = {
   'train.fmaps': ((16, 16, 32), (16, 16, 32, 0), ()),
   'train.ema_decay': (1.0, -0.1, math.nan),
   'encode.feature_layers': ((4,),),
+  'encode.layer_weights': ((-1.0,), (math.nan, 1.0), ('a',)),
   'cutout.size': (-1,),
 }
 
@@ -187,11 +188,16 @@ def test_a_bad_value_is_named_with_what_is_expected(key, value):
       'config.encode.vgg16_resize is 15, for images of 15 pixels',
       'at least 16 for the layers block5_conv1',
     ),
-    ({'encode.features': 'vgg16'}, "config.encode.vgg16_weights is ''", 'the path of an .npz file'),
+    ({'encode.features': 'vgg16'}, "config.encode.vgg16_weights is ''", 'the path of a file of weights'),
     (
       {'encode.features': 'vgg16', 'encode.vgg16_weights': 'none.npz'},
       'config.encode.vgg16_weights: none.npz: found no such file',
-      'an .npz file',
+      'arrays as .npz, .safetensors, torch .pth or Keras .h5',
+    ),
+    (
+      {'encode.layer_weights': (1.0, 1.0)},
+      'config.encode.layer_weights has 2 entries',
+      'none or one for each of the layers block_16, block_8, block_4',
     ),
     (
       {'train.methods': ('nominal', 'mixmix')},

@@ -109,3 +109,8 @@ def test_losses_by_hand():
   np.testing.assert_allclose(encoding.feature_loss(features, targets), [2.5, 8.0])
   found = encoding.reconstruction_loss(a, b, features, targets, settings)
   np.testing.assert_allclose(found, [2 * 2.5 + 3 * 2.5, 2 * 8.0 + 3 * 8.0])
+  features = {'x': a, 'y': a}
+  settings = settings._replace(layer_weights=(('x', 0.5), ('y', 0.0)))
+  np.testing.assert_allclose(encoding.feature_loss(features, targets, (('y', 0.1),)), [1.1 * 2.5, 1.1 * 8.0])
+  found = encoding.reconstruction_loss(a, b, features, targets, settings)
+  np.testing.assert_allclose(found, [2 * 2.5 + 1.5 * 2.5, 2 * 8.0 + 1.5 * 8.0])

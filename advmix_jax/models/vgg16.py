@@ -1,11 +1,12 @@
-"""VGG-16 (Simonyan and Zisserman 2015) up to any convolution, as features of images for the encoder.
+"""VGG-16 (Simonyan and Zisserman 2015) up to any convolution or pooling, as features of images.
 
     params = read_vgg16('vgg16.npz', layers)  # interop.vgg16_weights
     activations = vgg16_features(params, images, layers, size=225)
 
-Layers are named `block<b>_conv<c>`; an activation is what follows the rectifier of its convolution. The
-weights are those of the original Caffe release and of Keras: they expect what `preprocess` makes, here and
-nowhere else.
+The activation `block<b>_conv<c>` is what follows the rectifier of that convolution, `block<b>_pool` what
+follows the pooling at the end of that block. Weights of other software are brought to one convention as they
+are read: inputs are BGR on [0, 255] minus a mean, as in the original Caffe release and in Keras. `preprocess`
+makes them, here and nowhere else.
 """
 
 from collections.abc import Sequence
@@ -21,27 +22,35 @@ BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512
 LAYERS: dict[str, int] = {
   f'block{b}_conv{c}': fmaps for b, block in enumerate(BLOCKS, 1) for c, fmaps in enumerate(block, 1)
 }
+POOLS: dict[str, str] = {f'block{b}_pool': f'block{b}_conv{len(block)}' for b, block in enumerate(BLOCKS, 1)}
+NAMES = tuple(
+  name for c in LAYERS for name in (c, *(pool for pool, last in POOLS.items() if last == c))
+)  # All activations, in order.
 # The paper's listing. Its pseudo-code has blocks 1, 2, 3 (open).
 PAPER_LAYERS = ('block1_conv2', 'block3_conv2', 'block4_conv2')
-MEAN_BGR = (103.939, 116.779, 123.68)  # Of ImageNet, on [0, 255].
+MEAN_BGR = (103.939, 116.779, 123.68)  # Of ImageNet, on [0, 255], as the Caffe release has it.
 
 
-def block_of(layer: str) -> int:
-  """The block of a layer, from 1; one pooling less stands before it."""
-  return int(layer.removeprefix('block').split('_')[0])
+def num_poolings(name: str) -> int:
+  """How many times the pixels are halved before the activation `name`."""
+  return int(name.removeprefix('block').split('_')[0]) - (name not in POOLS)
 
 
-def preprocess(images: Array, size: int = 0) -> Array:
-  """RGB images to what the weights expect: BGR on [0, 255], minus the mean of ImageNet.
+def preprocess(images: Array, size: int = 0, mean_bgr: Array | Sequence[float] = MEAN_BGR) -> Array:
+  """RGB images to what the weights expect: BGR on [0, 255], minus a mean.
 
   Args:
     images: `[B, H, W, 3]` float32 in [-1, 1].
-    size: they are resized to so many pixels a side, bilinearly and without antialiasing; 0 = as they are.
+    size: they are resized to so many pixels a side; 0 = as they are. Bilinear, pixel centres at
+      half-integers, no antialiasing: torch's `interpolate(mode='bilinear', align_corners=False,
+      antialias=False)`.
+    mean_bgr: `[3]`, of the images the weights were trained on, on [0, 255]. It is also what the convolutions'
+      zero padding stands for.
   """
   if size:
     shape = (images.shape[0], size, size, images.shape[3])
     images = jax.image.resize(images, shape, 'bilinear', antialias=False)
-  return (images[..., ::-1] + 1.0) * 127.5 - jnp.array(MEAN_BGR, images.dtype)[None, None, None]
+  return (images[..., ::-1] + 1.0) * 127.5 - jnp.asarray(mean_bgr, images.dtype)[None, None, None]
 
 
 def vgg16_features(params: PyTree, images: Array, layers: Sequence[str], size: int = 0) -> dict[str, Array]:
@@ -49,28 +58,30 @@ def vgg16_features(params: PyTree, images: Array, layers: Sequence[str], size: i
 
   Args:
     params: `{layer: {'weight': [3, 3, I, O], 'bias': [O]}}` float32, at least up to the last layer named.
+      `block1_conv1` may also hold `'mean_bgr': [3]`, see `preprocess`.
     images: `[B, H, W, 3]` float32, RGB in [-1, 1].
-    layers: names, of `LAYERS`.
+    layers: names, of `NAMES`.
     size: see `preprocess`; 0 = as the images are.
 
   Returns:
-    `{layer: [B, H', W', O]}`, in the order of `layers`. Each block halves the pixels of the one before it; of
-    an odd number the last row and column are dropped.
+    `{layer: [B, H', W', O]}`, in the order of `layers`. Each pooling halves the pixels; of an odd number the
+    last row and column are dropped.
 
   Raises:
     ValueError: `params` has no such layer.
   """
-  missing = [name for name in layers if name not in params]
+  missing = [name for name in layers if POOLS.get(name, name) not in params]
   if missing:
     raise ValueError(f'layers: found {", ".join(missing)}, expected some of {", ".join(params)}')
   found: dict[str, Array] = {}
-  x = preprocess(images, size)
-  for name in LAYERS:
+  x = preprocess(images, size, params['block1_conv1'].get('mean_bgr', MEAN_BGR))
+  for name in NAMES:
     if len(found) == len(set(layers)):
       break
-    if name.endswith('conv1') and block_of(name) > 1:
+    if name in POOLS:
       x = conv.max_pool(x)
-    x = jax.nn.relu(conv.conv2d(x, params[name]['weight']) + params[name]['bias'][None, None, None])
+    else:
+      x = jax.nn.relu(conv.conv2d(x, params[name]['weight']) + params[name]['bias'][None, None, None])
     if name in layers:
       found[name] = x
   return {name: found[name] for name in layers}

@@ -33,7 +33,13 @@ def encode_settings(config: ConfigDict) -> EncodeSettings:
   """Algorithm 1 as the `encode.*` keys have it."""
   e = config.encode
   return EncodeSettings(
-    e.num_steps, e.learning_rate, e.final_learning_rate, e.pixel_weight, e.feature_weight, e.mixing_weight
+    num_steps=e.num_steps,
+    learning_rate=e.learning_rate,
+    final_learning_rate=e.final_learning_rate,
+    pixel_weight=e.pixel_weight,
+    feature_weight=e.feature_weight,
+    mixing_weight=e.mixing_weight,
+    layer_weights=tuple(zip(feature_layers(config), e.layer_weights, strict=False)),
   )
 
 
@@ -54,7 +60,7 @@ def features(experiment: Experiment) -> tuple[encoding.FeaturesFn, PyTree]:
     return lambda params, images: {}, {}
   if config.features == 'vgg16':
     vgg16_fn = functools.partial(vgg16.vgg16_features, layers=layers, size=config.vgg16_resize)
-    return vgg16_fn, read_vgg16(config.vgg16_weights, layers)
+    return vgg16_fn, read_vgg16(config.vgg16_weights, layers, config.vgg16_convention)
   model = experiment.discriminator_model
 
   def features_fn(params, images):
