@@ -108,7 +108,7 @@ def network(name, build_func_name, variables, components=None, version=4, **stat
 # torch.
 
 
-def storage_bytes(array, *, magic=LEGACY_MAGIC, system=SYSTEM, kind=None, numel=None, tail=b''):
+def storage_bytes(array, *, magic=LEGACY_MAGIC, system=SYSTEM, kind=None, numel=None):
   """The torch file, in the form before zip archives, of a flat storage; the options forge parts of it."""
   array = np.ascontiguousarray(array).reshape(-1)
   kind = kind or storage_types[STORAGES[array.dtype.str[1:]]]
@@ -125,7 +125,7 @@ def storage_bytes(array, *, magic=LEGACY_MAGIC, system=SYSTEM, kind=None, numel=
     Pickler(stream, 2).dump(array)
     pickle.dump(['94'], stream, 2)
   stream.write((array.size if numel is None else numel).to_bytes(8, 'little'))
-  stream.write(array.astype(array.dtype.newbyteorder('<')).tobytes() + tail)
+  stream.write(array.astype(array.dtype.newbyteorder('<')).tobytes())
   return stream.getvalue()
 
 

@@ -166,23 +166,28 @@ HOSTILE = {
   'a torch storage within a torch storage': (
     lambda m: inner(files.dump(files.Call(files.load_from_bytes, b''))), '_load_from_bytes, which is not',
   ),
-  'another magic number of torch': (lambda m: torch_file(m, magic=7), 'another magic number'),
+  'another magic number of torch': (lambda m: torch_file(m, magic=7), 'that torch.save did not write'),
   'a torch storage of a big-endian machine': (
-    lambda m: torch_file(m, system=files.SYSTEM | {'little_endian': False}), 'not little-endian',
+    lambda m: torch_file(m, system=files.SYSTEM | {'little_endian': False}), 'a big-endian machine',
   ),
   'a torch storage of another class': (
     lambda m: torch_file(m, kind=files.global_of('torch', 'QInt8Storage')), 'QInt8Storage, which is not',
   ),
-  'a torch storage that announces more': (lambda m: torch_file(m, numel=1 << 40), 'announces'),
-  'a torch storage that holds more': (lambda m: torch_file(m, tail=b'more'), 'announces'),
-  'a tensor beyond its storage': (lambda m: forged_tensor(offset=1), 'larger than its storage'),
-  'a tensor before its storage': (lambda m: forged_tensor(offset=-1), 'offset -1'),
-  'a tensor of negative strides': (lambda m: forged_tensor(stride=(-3, 1)), 'the shape'),
-  'a tensor of zero strides': (
-    lambda m: forged_tensor(size=(1 << 20, 1 << 20), stride=(0, 0)), 'larger than its storage',
+  'a torch storage that announces more': (lambda m: torch_file(m, numel=1 << 40), '16 bytes left where'),
+  'a cut-off torch storage': (
+    lambda m: inner(files.storage_bytes(np.zeros(4, np.float32))[:-3]), '13 bytes left where 16 are needed',
   ),
-  'a tensor of far strides': (lambda m: forged_tensor(stride=(1 << 30, 1)), 'larger than its storage'),
-  'a tensor of unequal axes': (lambda m: forged_tensor(stride=(1,)), 'size'),
+  'doubled values as a key within a torch storage': (
+    lambda m: inner(raw(b'}' + nested_tuples(60) + b'Ns', 2)), 'a key that is no text',
+  ),
+  'a tensor beyond its storage': (lambda m: forged_tensor(offset=1), 'outside its storage'),
+  'a tensor before its storage': (lambda m: forged_tensor(offset=-1), 'no whole numbers from 0'),
+  'a tensor of negative strides': (lambda m: forged_tensor(stride=(-3, 1)), 'no whole numbers from 0'),
+  'a tensor of zero strides': (
+    lambda m: forged_tensor(size=(1 << 20, 1 << 20), stride=(0, 0)), 'outside its storage',
+  ),
+  'a tensor of far strides': (lambda m: forged_tensor(stride=(1 << 30, 1)), 'outside its storage'),
+  'a tensor of unequal axes': (lambda m: forged_tensor(stride=(1,)), '2 sizes and 1 strides'),
   'a module of another version': (
     lambda m: files.dump(files.Call(files.reconstruct, {'type': 'class', 'version': 7})), 'version 7',
   ),

@@ -138,7 +138,7 @@ WITHOUT_TENSORS = [
   # A back reference for which the reader written in C takes gigabytes.
   (b'N' + b'\x72\xff\xff\xff\x7f', 'found NoneType instead of a dict'),
   # A key so deep that its hash would overflow the stack if more of it were read.
-  (b'}' + b')' + b'\x85' * 60000 + b'Ns', 'a key of type tuple, which is no tensor'),
+  (b'}' + b')' + b'\x85' * 60000 + b'Ns', 'a key that is no text'),
 ]
 
 

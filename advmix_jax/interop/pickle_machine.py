@@ -30,6 +30,10 @@ class Refused(Exception):
   """The pickle is damaged, or asks for something that is not allowed."""
 
 
+class Ended(Refused):
+  """The pickle is longer than the bytes that there are."""
+
+
 class Function:
   """An allowed function. Unlike a plain one, a pickle cannot set attributes on it."""
 
@@ -96,7 +100,7 @@ class _Machine:
   def _take(self, length: int) -> bytes:
     end = self._position + length
     if end > len(self._data):
-      raise Refused(f'it ends at byte {len(self._data)}, inside of a value')
+      raise Ended(f'it ends at byte {len(self._data)}, inside of a value')
     taken = self._data[self._position : end]
     self._position = end
     return taken
@@ -130,7 +134,7 @@ class _Machine:
   def _top(self, kind: type) -> Any:
     value = self._pop()
     self._push(value)
-    if type(value) is not kind:
+    if not isinstance(value, kind):
       raise Refused(f'an instruction for a {kind.__name__} meets something else')
     return value
 
@@ -344,8 +348,7 @@ def shorten(value: Any) -> str:
   if value is None or isinstance(value, bool | int | float):
     return repr(value)
   if isinstance(value, str):
-    text = value if value.isprintable() else repr(value)
-    return text if len(text) <= 80 else f'{text[:77]}...'
+    return value[:100] if value.isprintable() else ascii(value[:100])[1:-1]
   if (
     isinstance(value, list | tuple)
     and len(value) <= 8

@@ -2,28 +2,20 @@
 
 A module in such a file is a record of its class name, its source code and its attributes; here the record is
 kept and the source is dropped. A tensor's numbers are in a torch file of its own inside of the pickle, which
-torch would hand to an unrestricted unpickler; here a second table, of storages only, takes it apart.
+torch would hand to an unrestricted unpickler; here `torch_storage` takes it apart.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from advmix_jax.interop import safe_pickle
-from advmix_jax.interop.pickle_machine import Function, Globals, Refused, run, shorten
+from advmix_jax.interop import safe_pickle, torch_storage
+from advmix_jax.interop.pickle_machine import Function, Refused, shorten
 from advmix_jax.types import BadInputError
 
 MAX_STORAGES = 10_000
 MAX_DEPTH = 20  # Modules within modules.
-
-_MAGIC = 0x1950A86A20F9469CFC6C
-_DTYPES = {
-  'DoubleStorage': '<f8', 'FloatStorage': '<f4', 'HalfStorage': '<f2',
-  'LongStorage': '<i8', 'IntStorage': '<i4', 'ShortStorage': '<i2', 'CharStorage': 'i1',
-  'ByteStorage': 'u1', 'BoolStorage': '?',
-}  # fmt: skip
 
 
 class Module:
@@ -119,82 +111,13 @@ def _parameter(data: Any, *unused_options: Any) -> np.ndarray:
   return data
 
 
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *unused_options: Any) -> np.ndarray:
-  """A view of a flat storage; elements may not overlap, so that it never holds more than the storage."""
-  if not isinstance(storage, np.ndarray) or storage.ndim != 1:
-    raise Refused('a tensor in it has no storage')
-  safe_pickle.check_shape(size)
-  safe_pickle.check_shape(stride)
-  if len(size) != len(stride) or type(offset) is not int or offset < 0:
-    raise Refused(f'a tensor in it has size {size}, stride {stride} and offset {shorten(offset)}')
-  count = math.prod(size)
-  extent = sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1 if count else 0
-  if offset + extent > len(storage) or count > len(storage):
-    raise Refused(
-      f'a tensor of size {size}, stride {stride} and offset {offset} is larger than its storage of '
-      f'{len(storage)} numbers'
-    )
-  steps = tuple(step * storage.itemsize for step in stride)
-  return np.lib.stride_tricks.as_strided(storage[offset:], size, steps, writeable=False)
-
-
 def _storage(content: Any) -> np.ndarray:
-  """The flat numbers of a torch file in the form before zip archives, which holds one storage.
-
-  It consists of five pickles (magic number, version, properties of the machine, a persistent id, the keys),
-  the number of elements and the elements.
-  """
   if not isinstance(content, bytes):
     raise Refused('a torch storage in it is not in bytes')
-  magic, position = run(content, {})
-  if magic != _MAGIC:
-    raise Refused('a torch storage in it has another magic number')
-  version, position = run(content, {}, start=position)
-  if version != 1001:
-    raise Refused(f'a torch storage in it has version {shorten(version)} instead of 1001')
-  system, position = run(content, {}, start=position)
-  if not isinstance(system, dict) or system.get('little_endian') is not True:
-    raise Refused('a torch storage in it is not little-endian')
-  identity, position = run(content, _STORAGES, _PersistentId, start=position)
-  keys, position = run(content, {}, start=position)
-  if not isinstance(identity, _PersistentId):
-    raise Refused('a torch storage in it is something else')
-  dtype, key, numel = identity.parts
-  if keys != [key]:
-    raise Refused('a torch storage in it has other keys than its own')
-  found = int.from_bytes(content[position : position + 8], 'little', signed=True)
-  position += 8
-  if found != numel or len(content) - position != numel * dtype.itemsize:
-    raise Refused(
-      f'a torch storage in it announces {shorten(numel)} and {found} numbers and has '
-      f'{max(len(content) - position, 0)} bytes'
-    )
-  return np.frombuffer(content, dtype, numel, position)
+  return torch_storage.storage_from_bytes(content)
 
 
-class _StorageType:
-  """Stands for `torch.FloatStorage` and its like."""
-
-  __slots__ = ('dtype',)
-
-  def __init__(self, dtype: str):
-    self.dtype = np.dtype(dtype)
-
-
-class _PersistentId:
-  """What a storage is: the type of its numbers, its key, how many."""
-
-  __slots__ = ('parts',)
-
-  def __init__(self, identity: Any):
-    if not isinstance(identity, tuple) or len(identity) != 6 or identity[0] != 'storage':
-      raise Refused('a torch storage in it has another persistent id')
-    _, kind, key, _, numel, view = identity
-    if not isinstance(kind, _StorageType) or type(key) is not str or view is not None:
-      raise Refused('a torch storage in it has another persistent id')
-    if type(numel) is not int or numel < 0:
-      raise Refused(f'a torch storage in it has {shorten(numel)} numbers')
-    self.parts = (kind.dtype, key, numel)
-
-
-_STORAGES: Globals = {('torch', name): _StorageType(dtype) for name, dtype in _DTYPES.items()}
+def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *unused_options: Any) -> np.ndarray:
+  if not isinstance(storage, np.ndarray) or storage.ndim != 1:
+    raise Refused('a tensor in it has no storage')
+  return torch_storage.rebuild_tensor(storage, offset, size, stride)

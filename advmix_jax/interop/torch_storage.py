@@ -12,7 +12,6 @@ import io
 import math
 import mmap
 import os
-import pickle
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
@@ -20,13 +19,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from advmix_jax.interop.safe_pickle import Function
+from advmix_jax.interop import pickle_machine
+from advmix_jax.interop.pickle_machine import Ended, Function, Refused
 from advmix_jax.types import BadInputError
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
-# Of the part that is unpickled, in bytes. A state dict takes about 150 for each tensor. A nesting of
-# containers takes one, and Python's own stack holds about twice as many nestings as fit here.
+# Of the part that is unpickled, in bytes. A state dict takes about 150 for each tensor.
 _MAX_PICKLED = 1 << 16
 _MAX_AXES = 32
 _ZIP_ERRORS = (zipfile.BadZipFile, struct.error)
@@ -161,43 +160,9 @@ def rebuild_tensor(storage: np.ndarray, offset: Any, size: Any, stride: Any) -> 
   return np.lib.stride_tricks.as_strided(storage[offset:], size, num_bytes, writeable=False)
 
 
-class _Unpickler(pickle._Unpickler):
-  """Looks names up in the table only, and notes the storages that are referred to.
-
-  Python's own class and not the one in C, whose memory for back references is as large as the file says.
-  """
-
-  def __init__(self, file: io.BytesIO):
-    super().__init__(file, encoding='utf-8')
-    self.storages: dict[str, _Storage] = {}
-
-  def find_class(self, module: str, name: str) -> Any:
-    try:
-      return _ALLOWED[module, name]
-    except KeyError:
-      shown = ascii(f'{module}.{name}'[:100])[1:-1]
-      raise pickle.UnpicklingError(f'it names {shown}, which is not allowed') from None
-
-  def persistent_load(self, pid: Any) -> _Storage:
-    """`('storage', type, key, location, number of elements[, view])`; the location is a device's name."""
-    if not isinstance(pid, tuple) or not 5 <= len(pid) <= 6 or pid[0] != 'storage':
-      raise pickle.UnpicklingError('it refers to something outside that is no storage')
-    _, kind, key, _, size, *view = pid
-    if not isinstance(kind, _StorageType) or type(size) is not int or size < 0:
-      raise pickle.UnpicklingError('it refers to a storage without type or size')
-    if not isinstance(key, str) or len(key) > 100:
-      raise pickle.UnpicklingError('it refers to a storage without a name')
-    if view not in ([], [None]):
-      raise pickle.UnpicklingError('a storage is part of another one, as only torch before 0.4 wrote it')
-    storage = _Storage(key, np.dtype(kind.code), size)
-    if self.storages.setdefault(key, storage) != storage:
-      raise pickle.UnpicklingError('it gives a storage two types or sizes')
-    return storage
-
-
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *unused_flags: object) -> _Tensor:
   if not isinstance(storage, _Storage):
-    raise pickle.UnpicklingError('a tensor has no storage')
+    raise Refused('a tensor has no storage')
   return _Tensor(storage, offset, size, stride)
 
 
@@ -210,35 +175,62 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 _ALLOWED |= {('torch', name): _StorageType(code) for name, code in _STORAGE_TYPES.items()}
 
 
-def _unpickle(file: io.BytesIO) -> tuple[Any, dict[str, _Storage]]:
-  """The next object of a file, and the storages that it refers to, by name."""
-  try:
-    unpickler = _Unpickler(file)
-    return unpickler.load(), unpickler.storages
-  except Exception as error:  # What damaged opcodes raise is not documented, and any of it means the same.
-    if file.tell() >= _MAX_PICKLED:
+class _Reader:
+  """Reads pickles one after the other, and notes the storages that they refer to by name."""
+
+  def __init__(self, data: bytes):
+    self.position = 0
+    self.storages: dict[str, _Storage] = {}
+    self._data = data
+
+  def next(self) -> Any:
+    try:
+      value, self.position = pickle_machine.run(self._data, _ALLOWED, self._storage, self.position)
+    except Ended as error:
+      if len(self._data) < _MAX_PICKLED:
+        raise BadInputError(f'found a damaged pickle ({error})') from None
       raise BadInputError(
         f'found more than {_MAX_PICKLED} bytes of pickled structure or a damaged pickle'
       ) from None
-    raise BadInputError(f'found a damaged or refused pickle ({error or type(error).__name__})') from None
+    except Exception as error:  # What damaged numbers and texts raise is not documented; all means the same.
+      raise BadInputError(f'found a damaged or refused pickle ({error or type(error).__name__})') from None
+    return value
+
+  def _storage(self, pid: Any) -> _Storage:
+    """`('storage', type, key, location, number of elements[, view])`; the location is a device's name."""
+    if not isinstance(pid, tuple) or not 5 <= len(pid) <= 6 or pid[0] != 'storage':
+      raise Refused('it refers to something outside that is no storage')
+    _, kind, key, _, size, *view = pid
+    if not isinstance(kind, _StorageType) or type(size) is not int or size < 0:
+      raise Refused('it refers to a storage without type or size')
+    if not isinstance(key, str) or len(key) > 100:
+      raise Refused('it refers to a storage without a name')
+    if view not in ([], [None]):
+      raise Refused('a storage is part of another one, as only torch before 0.4 wrote it')
+    storage = _Storage(key, np.dtype(kind.code), size)
+    if self.storages.setdefault(key, storage) != storage:
+      raise Refused('it gives a storage two types or sizes')
+    return storage
 
 
 def _parse_legacy(data: memoryview) -> tuple[Any, dict[str, memoryview]]:
   """The object of a file in the old format, and the raw bytes of its storages by name."""
-  head = io.BytesIO(data[:_MAX_PICKLED])
-  if _unpickle(head)[0] != _MAGIC:
+  head = _Reader(bytes(data[:_MAX_PICKLED]))
+  if head.next() != _MAGIC:
     raise BadInputError('found a pickle that torch.save did not write')
-  if _unpickle(head)[0] != _PROTOCOL:
+  if head.next() != _PROTOCOL:
     raise BadInputError(f'found another version of the old format than {_PROTOCOL}')
-  system, _ = _unpickle(head)
+  system = head.next()
   if not isinstance(system, dict) or system.get('little_endian') is not True:
     raise BadInputError('found a file of a big-endian machine')
-  found, used = _unpickle(head)
-  keys, _ = _unpickle(head)
+  head.storages.clear()
+  found = head.next()
+  used = dict(head.storages)
+  keys = head.next()
   if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or set(keys) != set(used):
     raise BadInputError('found other storages than its tensors name')
   storages: dict[str, memoryview] = {}
-  position = head.tell()
+  position = head.position
   for key in keys:
     size, num_bytes = used[key].size, used[key].size * used[key].dtype.itemsize
     if int.from_bytes(data[position : position + 8], 'little', signed=True) != size:
@@ -313,7 +305,7 @@ def _read_zip(file: io.BufferedReader, wanted: Callable[[str], bool]) -> dict[st
       raise BadInputError('found a file of a big-endian machine')
     if entries[f'{roots[0]}data.pkl'].file_size > _MAX_PICKLED:
       raise BadInputError(f'found more than {_MAX_PICKLED} bytes of pickled structure')
-    found, _ = _unpickle(io.BytesIO(archive.read(f'{roots[0]}data.pkl')))
+    found = _Reader(archive.read(f'{roots[0]}data.pkl')).next()
     tensors = _state_dict(found)
     tensors = {name: tensor for name, tensor in tensors.items() if wanted(name)}
     storages: dict[str, bytes] = {}
