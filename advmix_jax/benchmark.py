@@ -25,7 +25,8 @@ from advmix_jax.models.discriminator import Discriminator
 from advmix_jax.models.stylegan import StyleGAN, init_generator, stylegan_decoder
 from advmix_jax.ranges import to_uint8
 from advmix_jax.training.classifier import create_train_state, train_step
-from advmix_jax.training.gan import GanSettings, create_gan_state, gan_step
+from advmix_jax.training.gan import gan_step
+from advmix_jax.training.gan_state import GanBatch, GanSettings, create_gan_state
 from advmix_jax.types import BadInputError, Batch, TrainState
 from advmix_jax.workdir import environment
 
@@ -130,7 +131,7 @@ class Reference:
       r1_gamma=10.0, r1_interval=1, style_mixing_prob=0.9, cut_per_sample=True, ema_decay=0.998
     )
     step = functools.partial(gan_step, settings=settings, with_r1=with_r1)
-    return make_case(step, (state, self.images), len(self.images), r1=with_r1)
+    return make_case(step, (state, GanBatch(self.images)), len(self.images), r1=with_r1)
 
   def encoder(self, num_steps: int = 5) -> Case:
     """Steps of Algorithm 1 with pixels, the discriminator's features and L_mix; counted in image steps."""

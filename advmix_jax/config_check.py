@@ -11,6 +11,10 @@ from advmix_jax.interop.vgg16_weights import read_vgg16
 from advmix_jax.methods import METHODS
 from advmix_jax.models import vgg16
 from advmix_jax.models.discriminator import block_names
+from advmix_jax.models.growing import STRUCTURES
+from advmix_jax.training.adam import ADAMS
+from advmix_jax.training.gan_losses import GAN_LOSSES
+from advmix_jax.training.growth import kimg_to_grow
 from advmix_jax.types import BadInputError
 from advmix_jax.workdir import flatten
 
@@ -19,6 +23,10 @@ Rule = tuple[Callable[[Any], bool], str]
 
 def _number(value: Any) -> bool:
   return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_batch(value: Any) -> bool:
+  return isinstance(value, int) and value > 0 and value % 4 == 0
 
 
 def _one_of(*names: str) -> Rule:
@@ -43,7 +51,7 @@ RULES: dict[str, Rule] = {
   'generator.w_size': COUNT_FROM_1,
   'generator.mapping_layers': COUNT_FROM_1,
   'generator.total_kimg': ABOVE_0,
-  'generator.batch_size': (lambda v: isinstance(v, int) and v > 0 and v % 4 == 0, 'a multiple of 4, above 0'),
+  'generator.batch_size': (_is_batch, 'a multiple of 4, above 0'),
   'generator.learning_rate': ABOVE_0,
   'generator.r1_gamma': AT_LEAST_0,
   'generator.r1_interval': COUNT_FROM_1,
@@ -51,6 +59,14 @@ RULES: dict[str, Rule] = {
   'generator.style_mixing_cut': _one_of('sample', 'batch'),
   'generator.ema_kimg': ABOVE_0,
   'generator.sample_kimg': ABOVE_0,
+  'generator.loss': _one_of(*GAN_LOSSES),
+  'generator.adam': _one_of(*ADAMS),
+  'generator.structure': _one_of(*STRUCTURES),
+  'generator.initial_resolution': COUNT_FROM_1,
+  'generator.stable_kimg': AT_LEAST_0,
+  'generator.fading_kimg': ABOVE_0,
+  'generator.batch_sizes': (lambda v: all(_is_batch(x) for x in v), 'multiples of 4, above 0'),
+  'generator.learning_rates': (lambda v: all(ABOVE_0[0](x) for x in v), 'numbers above 0'),
   'encode.init': _one_of('encoder', 'mean'),
   'encode.init_kimg': ABOVE_0,
   'encode.init_batch_size': COUNT_FROM_1,
@@ -115,6 +131,7 @@ def check_config(config: ConfigDict) -> None:
   if 'toy' in config:
     toy.check_config(config.toy)
   check_sizes(config)
+  check_growth(config.generator)
   check_features(config)
   for part in (
     'generator.batch_size',
@@ -124,6 +141,8 @@ def check_config(config: ConfigDict) -> None:
     'evaluate.batch_size',
   ):
     parallel.check_divisible(values[part], f'config.{part}')
+  for size in config.generator.batch_sizes:
+    parallel.check_divisible(size, 'an entry of config.generator.batch_sizes')
   unknown = [name for name in config.train.methods if name not in METHODS]
   if unknown or not config.train.methods:
     found = ', '.join(unknown) or 'none'
@@ -156,6 +175,31 @@ def check_sizes(config: ConfigDict) -> None:
     raise BadInputError(
       f'config.encode.init_fmaps has {len(config.encode.init_fmaps)} entries, expected at most {most}: '
       f'each halves the {resolution} pixels of the one before it'
+    )
+
+
+def check_growth(generator: ConfigDict) -> None:
+  """A growing network must reach its full resolution; what is given by resolution must be given for each."""
+  resolutions = [4 * 2**i for i in range(len(generator.fmaps))]
+  for key in ('batch_sizes', 'learning_rates'):
+    if len(generator[key]) not in (0, len(resolutions)):
+      raise BadInputError(
+        f'config.generator.{key} has {len(generator[key])} entries, expected none, or one for each of '
+        f'{", ".join(map(str, resolutions))} pixels'
+      )
+  if generator.structure == 'fixed':
+    return
+  if generator.initial_resolution not in resolutions:
+    raise BadInputError(
+      f'config.generator.initial_resolution is {generator.initial_resolution}, '
+      f'expected one of {", ".join(map(str, resolutions))}'
+    )
+  num_doublings = len(resolutions) - 1 - resolutions.index(generator.initial_resolution)
+  needed = kimg_to_grow(num_doublings, generator.stable_kimg, generator.fading_kimg)
+  if generator.total_kimg < needed:
+    raise BadInputError(
+      f'config.generator.total_kimg is {generator.total_kimg}, expected at least {needed:g}, when '
+      f'{resolutions[-1]} pixels are reached'
     )
 
 

@@ -38,6 +38,17 @@ def get_config() -> ml_collections.ConfigDict:
   c.generator.style_mixing_cut = 'sample'  # sample | batch (StyleGAN 1): who shares the cut.
   c.generator.ema_kimg = 5.0  # Half-life of the averaged generator. StyleGAN: 10.
   c.generator.sample_kimg = 20.0  # Sample and style-mixing grids are written this often.
+  c.generator.conditional = False  # Both networks are told the label; in training, fakes take the data's.
+  c.generator.loss = 'logistic'  # logistic (non-saturating, with R1) | wgan_gp (learning rate at most 2e-3).
+  c.generator.adam = 'optax'  # optax | tensorflow: where epsilon stands; StyleGAN 1 is the latter.
+  c.generator.skip_nonfinite = False  # Leaves out updates whose gradient is not finite, as StyleGAN 1.
+  c.generator.mirror = False  # Real images are mirrored left to right with probability 1/2.
+  c.generator.structure = 'fixed'  # fixed | linear: grows from initial_resolution, as StyleGAN 1.
+  c.generator.initial_resolution = 8  # Pixels; a power of two from 4.
+  c.generator.stable_kimg = 600.0  # With linear: every resolution is trained for as long ...
+  c.generator.fading_kimg = 600.0  # ... before the next fades in over as long.
+  c.generator.batch_sizes = ()  # While 4, 8, ... pixels are drawn; () = batch_size.
+  c.generator.learning_rates = ()  # While 4, 8, ... pixels are drawn; () = learning_rate.
 
   c.encode = ml_collections.ConfigDict()
   c.encode.init = 'encoder'  # encoder: amortised start | mean: w_avg, as in Algorithm 1.

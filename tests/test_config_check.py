@@ -26,6 +26,10 @@ CONFIGS = [
   ('rgb_mnist', 'red99'),
   ('rgb_mnist', 'red999'),
   ('smoke', None),
+  ('stylegan1', '1'),
+  ('stylegan1', '2'),
+  ('stylegan1', '4'),
+  ('stylegan1', '8'),
   ('toy', None),
 ]
 
@@ -75,7 +79,10 @@ def test_every_configuration_goes_through_json(name, variant):
   assert flatten(stored) == as_lists
 
 
-@pytest.mark.parametrize('name, variants', [('color_mnist', 'cpu and paper'), ('rgb_mnist', 'red99, red999')])
+@pytest.mark.parametrize(
+  'name, variants',
+  [('color_mnist', 'cpu and paper'), ('rgb_mnist', 'red99, red999'), ('stylegan1', '1, 2, 4, 8')],
+)
 def test_an_unknown_variant_is_told_the_variants(name, variants):
   with pytest.raises(ValueError, match=f"{name}.py has the variants .*{variants}, not 'gpu'"):
     load(name, 'gpu')
@@ -100,6 +107,8 @@ BAD_BY_RULE = {
 }
 BAD_BY_KEY = {
   'generator.batch_size': (0, -4, 6),
+  'generator.batch_sizes': ((8, 8, 6), (8, 0, 8), (8, 8.0, 8)),
+  'generator.learning_rates': ((1e-3, 0.0, 1e-3), (-1.0,), (math.nan,)),
   'train.fmaps': ((16, 16, 32), (16, 16, 32, 0), ()),
   'train.ema_decay': (1.0, -0.1, math.nan),
   'encode.feature_layers': ((4,),),
@@ -141,6 +150,26 @@ def test_a_bad_value_is_named_with_what_is_expected(key, value):
       'one entry for each of 4, 8, ... 16 pixels',
     ),
     ({'data.resolution': 32}, 'config.generator.fmaps has 3 entries', 'one entry for each of 4, 8, ... 32'),
+    (
+      {'generator.batch_sizes': (8, 8)},
+      'config.generator.batch_sizes has 2 entries',
+      'none, or one for each of 4, 8, 16 pixels',
+    ),
+    (
+      {'generator.learning_rates': (1e-3,) * 4},
+      'config.generator.learning_rates has 4 entries',
+      'none, or one for each of 4, 8, 16 pixels',
+    ),
+    (
+      {'generator.structure': 'linear', 'generator.initial_resolution': 32},
+      'config.generator.initial_resolution is 32',
+      'one of 4, 8, 16',
+    ),
+    (
+      {'generator.structure': 'linear', 'generator.initial_resolution': 4},
+      'config.generator.total_kimg is 90.0',
+      'at least 2400, when 16 pixels are reached',
+    ),
     ({'attack.mixing_level': 6}, 'config.attack.mixing_level is 6', '1 to 5'),
     ({'encode.init_fmaps': (8,) * 6}, 'config.encode.init_fmaps has 6 entries', 'at most 5'),
     (
@@ -217,6 +246,9 @@ def test_bad_values_of_the_toy_are_named(key, value, expected):
     {'generator.r1_gamma': 0.0},
     {'data.resolution': 8, 'generator.fmaps': (8, 8), 'attack.mixing_level': 3},
     {'train.methods': ('advmix',)},
+    {'generator.structure': 'linear', 'generator.initial_resolution': 16},
+    {'generator.structure': 'linear', 'generator.stable_kimg': 0.0, 'generator.fading_kimg': 90.0},
+    {'generator.batch_sizes': (32, 16, 8), 'generator.learning_rates': (1, 2, 3)},
   ],
   ids=str,
 )

@@ -21,7 +21,7 @@ _DISCRIMINATOR: dict[str, tuple[str, Any]] = {
   'nonlinearity': ('slope', tuple(_SLOPES.items())),
   'blur_filter': ('blur', _BLUR),
 }
-_NUMBERS = {
+_NUMBERS: dict[str, tuple[str, Any]] = {
   'mapping_lrmul': ('mapping_lr_multiplier', 0.01),
   'mbstd_group_size': ('mbstd_group_size', 4),
   'mbstd_num_features': ('mbstd_num_features', 1),
@@ -116,7 +116,7 @@ def _choose(network: Network, key: str, value: Any, values: Any) -> Any:
   raise BadInputError(f'{network.name}: found the option {key} = {value!r}, expected {expected}')
 
 
-def _number(network: Network, key: str, value: Any, kind: type) -> Any:
+def _number(network: Network, key: str, value: Any, kind: type[int] | type[float]) -> int | float:
   if isinstance(value, bool) or not isinstance(value, int | kind) or value <= 0:
     raise BadInputError(f'{network.name}: found the option {key} = {value!r}, expected a number above 0')
   return kind(value)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from advmix_jax.models import conv
 from advmix_jax.models.growing import Lod, fade, is_fading, resolve_lod
 from advmix_jax.models.layers import Conv, Dense, leaky_relu
-from advmix_jax.models.mapping import check_labels
+from advmix_jax.models.mapping import given_labels
 from advmix_jax.types import Array, PyTree
 
 
@@ -127,8 +127,7 @@ class Discriminator(nn.Module):
     scores = self.out(self._activate(self.dense(x)))
     if not self.label_size:
       return scores[:, 0]
-    check_labels(labels, self.label_size)
-    return jnp.sum(scores * labels, axis=1)
+    return jnp.sum(scores * given_labels(labels, self.label_size), axis=1)
 
   def _activate(self, x: Array) -> Array:
     return leaky_relu(x, self.slope)

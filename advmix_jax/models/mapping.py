@@ -31,9 +31,8 @@ class Mapping(nn.Module):
   @nn.compact
   def __call__(self, z: Array, labels: Array | None = None) -> Array:
     if self.label_size:
-      check_labels(labels, self.label_size)
-      shape = (self.label_size, z.shape[1])
-      z = jnp.concatenate([z, labels @ self.param('label_weight', initializers.normal(1.0), shape)], axis=1)
+      weight = self.param('label_weight', initializers.normal(1.0), (self.label_size, z.shape[1]))
+      z = jnp.concatenate([z, given_labels(labels, self.label_size) @ weight], axis=1)
     x = pixel_norm(z)
     for i in range(self.num_layers):
       width = self.w_size if i == self.num_layers - 1 else self.fmaps or self.w_size
@@ -42,13 +41,14 @@ class Mapping(nn.Module):
     return x
 
 
-def check_labels(labels: Array | None, label_size: int) -> None:
-  """Raises `ValueError` if a conditional network is not given its labels."""
-  found = None if labels is None else labels.shape
-  if found is None or len(found) != 2 or found[1] != label_size:
+def given_labels(labels: Array | None, label_size: int) -> Array:
+  """The labels `[B, K]` of a conditional network. Raises `ValueError` if they are missing or of another K."""
+  if labels is None or labels.ndim != 2 or labels.shape[1] != label_size:
+    found = None if labels is None else labels.shape
     raise ValueError(
       f'a network of {label_size} labels: found labels of shape {found}, expected [B, {label_size}]'
     )
+  return labels
 
 
 def join_label(z: Array, labels: Array) -> Array:

@@ -200,7 +200,7 @@ class StyleGAN(nn.Module):
     if i > last:
       return trunk
     x = self.layers[i].style(trunk['features'], row)
-    if self.is_initializing() and i % 2:
+    if self.is_initializing() and self.structure == 'linear' and i % 2:
       self._rgb(x, (last - i) // 2)
     if i == last:
       image = self._rgb(x, lod.floor)
@@ -215,11 +215,9 @@ class StyleGAN(nn.Module):
     own = 0.0 if self.is_initializing() else self.lod  # Every layer is initialised.
     return resolve_lod(lod, own, self.structure, len(self.fmaps))
 
-  def _rgb(self, x: Array, lod: int) -> Array | None:
-    """The output layer of a resolution, counted from the highest; None where the network has none."""
-    if lod == 0:
-      return self.to_rgb(x)
-    return self.to_rgb_lod[str(lod)](x) if self.structure == 'linear' else None
+  def _rgb(self, x: Array, lod: int) -> Array:
+    """The output layer of a resolution, counted from the highest."""
+    return self.to_rgb(x) if lod == 0 else self.to_rgb_lod[str(lod)](x)
 
 
 def truncate(w: Array, w_avg: Array, psi: float | None = 1.0, cutoff: int | None = None) -> Array:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from ml_collections import ConfigDict
@@ -14,7 +13,7 @@ from ml_collections import ConfigDict
 from advmix_jax import data
 from advmix_jax.interop.weights import load_tree
 from advmix_jax.models.classifier import make_classifier
-from advmix_jax.models.discriminator import Discriminator
+from advmix_jax.models.discriminator import Discriminator, init_discriminator
 from advmix_jax.models.stylegan import StyleGAN, init_generator, stylegan_decoder
 from advmix_jax.training.classifier import create_train_state
 from advmix_jax.types import Array, BadInputError, Dataset, Decoder, PyTree, Splits, TrainState
@@ -38,13 +37,18 @@ class Experiment:
     self.workdir = workdir
     self.splits: Splits = data.load(config)
     generator = config.generator
+    labels = self.splits.generator.num_classes if generator.conditional else 0
     self.generator_model = StyleGAN(
       fmaps=tuple(generator.fmaps),
       latent_size=generator.latent_size,
       w_size=generator.w_size,
       mapping_layers=generator.mapping_layers,
+      label_size=labels,
+      structure=generator.structure,
     )
-    self.discriminator_model = Discriminator(fmaps=tuple(generator.fmaps))
+    self.discriminator_model = Discriminator(
+      fmaps=tuple(generator.fmaps), label_size=labels, structure=generator.structure
+    )
     self.decoder: Decoder = stylegan_decoder(self.generator_model, config.attack.mixing_level)
     self.classifier_model = make_classifier(
       config.train.classifier, tuple(config.train.fmaps), self.splits.train.num_classes
@@ -82,8 +86,8 @@ class Experiment:
   def load_discriminator(self) -> PyTree:
     """The trained discriminator's parameters."""
     require(self.discriminator_file, 'train_gan')
-    images = jnp.zeros((4, *self.image_shape))
-    return load_tree(self.discriminator_file, shapes(self.discriminator_model.init, images)['params'])
+    template = shapes(init_discriminator, self.discriminator_model, self.image_shape)
+    return load_tree(self.discriminator_file, template)
 
   def new_classifier(self, *, with_generator: bool) -> TrainState:
     """A fresh classifier. All methods start from the same parameters and see the same order of images."""

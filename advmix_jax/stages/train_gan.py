@@ -1,35 +1,38 @@
 """Stage 1: trains the StyleGAN on the generator's part of the data."""
 
 import functools
+import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import optax
 from ml_collections import ConfigDict
 
 from advmix_jax import data, parallel
 from advmix_jax.interop.weights import save_tree
+from advmix_jax.models.growing import Lod, lod_of
+from advmix_jax.models.mapping import join_label
+from advmix_jax.models.stylegan import stylegan_decoder
 from advmix_jax.ranges import to_float, to_uint8
 from advmix_jax.report.grids import save_grid, save_style_mixing
 from advmix_jax.stages.experiment import Experiment
-from advmix_jax.training.gan import GanSettings, GanState, create_gan_state, gan_step
+from advmix_jax.training.adam import make_adam
+from advmix_jax.training.gan import gan_step
+from advmix_jax.training.gan_state import (
+  GanBatch,
+  GanSettings,
+  GanState,
+  create_gan_state,
+  restart_optimisers,
+)
+from advmix_jax.training.growth import Schedule, constant_schedule, growing_schedule
 from advmix_jax.training.loop import Loop, run_loop
 from advmix_jax.types import Array, Decoder, PyTree
 
 GRID_SIDE = 8
-
-
-def gan_settings(config: ConfigDict) -> GanSettings:
-  """A step's settings from the `generator.*` keys."""
-  generator = config.generator
-  return GanSettings(
-    r1_gamma=generator.r1_gamma,
-    r1_interval=generator.r1_interval,
-    style_mixing_prob=generator.style_mixing_prob,
-    cut_per_sample=generator.style_mixing_cut == 'sample',
-    ema_decay=0.5 ** (generator.batch_size / (generator.ema_kimg * 1000)),
-  )
+WGAN_LEARNING_RATE = 2e-3  # At most (Karras et al. 2018).
 
 
 def run(experiment: Experiment) -> None:
@@ -37,31 +40,22 @@ def run(experiment: Experiment) -> None:
   if experiment.generator_file.exists():
     return
   config = experiment.config.generator
-  images = experiment.splits.generator.images
-  order = data.index_batches(len(images), config.batch_size, experiment.config.seed)
-  settings = gan_settings(experiment.config)
-  steps = {
-    with_r1: parallel.pmap_step(
-      functools.partial(gan_step, settings=settings, with_r1=with_r1, axis_name=parallel.AXIS)
-    )
-    for with_r1 in (False, True)
-  }
-  num_steps = round(config.total_kimg * 1000 / config.batch_size)
-  grid_every = max(round(config.sample_kimg * 1000 / config.batch_size), 1)
+  schedule = make_schedule(experiment.config)
   draw_grids = grid_writer(experiment)
+  grids_drawn = np.floor(schedule.first_image / (config.sample_kimg * 1000))
 
   def hook(step: int, state: GanState) -> None:
-    if step % grid_every == 0 or step == num_steps:
-      draw_grids(state.decoder_params(), f'{step * config.batch_size / 1000:06.0f}kimg')
+    if grids_drawn[step] > grids_drawn[step - 1] or step == schedule.num_steps:
+      draw_grids(state, f'{schedule.first_image[step] / 1000:06.0f}kimg')
 
   state = run_loop(
     Loop(
       name='gan',
       folder=experiment.workdir.path / 'gan' / 'checkpoints',
-      num_steps=num_steps,
-      batch_size=config.batch_size,
-      step_fn=lambda step, state, batch: steps[step % config.r1_interval == 0](state, batch),
-      batch_fn=lambda step: parallel.shard(to_float(images[order[step]])),
+      num_steps=schedule.num_steps,
+      batch_size=schedule.batch_size,
+      step_fn=step_fn(experiment.config, schedule),
+      batch_fn=batch_fn(experiment, schedule),
       saved=(
         *('step', 'key', 'generator', 'discriminator', 'generator_opt', 'discriminator_opt'),
         *('ema', 'w_avg', 'noise'),
@@ -76,26 +70,130 @@ def run(experiment: Experiment) -> None:
   save_tree(experiment.generator_file, state.decoder_params())
 
 
+def make_schedule(config: ConfigDict) -> Schedule:
+  """Level of detail and minibatch of every step."""
+  generator = config.generator
+  if generator.structure == 'fixed':
+    size = by_resolution(generator, 'batch_size', 0)
+    return constant_schedule(round(generator.total_kimg * 1000 / size), size)
+  num_doublings = len(generator.fmaps) + 1 - int(math.log2(generator.initial_resolution))
+  return growing_schedule(
+    num_doublings,
+    generator.stable_kimg,
+    generator.fading_kimg,
+    generator.total_kimg,
+    lambda floor: by_resolution(generator, 'batch_size', floor),
+  )
+
+
+def by_resolution(generator: ConfigDict, key: str, floor: int) -> Any:
+  """The value of `generator.KEY` while the `floor` highest resolutions are left out."""
+  values = generator[f'{key}s']
+  return values[len(values) - 1 - floor] if values else generator[key]
+
+
+def gan_settings(config: ConfigDict, floor: int = 0) -> GanSettings:
+  """A step's settings from the `generator.*` keys while the `floor` highest resolutions are left out."""
+  generator = config.generator
+  learning_rate = by_resolution(generator, 'learning_rate', floor)
+  if generator.loss == 'wgan_gp':
+    learning_rate = min(learning_rate, WGAN_LEARNING_RATE)
+  return GanSettings(
+    r1_gamma=generator.r1_gamma,
+    r1_interval=generator.r1_interval,
+    style_mixing_prob=generator.style_mixing_prob,
+    cut_per_sample=generator.style_mixing_cut == 'sample',
+    ema_decay=0.5 ** (by_resolution(generator, 'batch_size', floor) / (generator.ema_kimg * 1000)),
+    loss=generator.loss,
+    learning_rate_scale=learning_rate / generator.learning_rate,
+    skip_nonfinite=generator.skip_nonfinite,
+  )
+
+
 def create(experiment: Experiment, key: Array) -> GanState:
   """A fresh state."""
-  tx = optax.adam(experiment.config.generator.learning_rate, b1=0.0, b2=0.99, eps=1e-8)
-  return create_gan_state(key, experiment.generator_model, experiment.discriminator_model, tx)
+  config = experiment.config.generator
+  tx = make_adam(config.adam, config.learning_rate)
+  lod = None if config.structure == 'fixed' else lod_of(make_schedule(experiment.config).lod[0])
+  return create_gan_state(key, experiment.generator_model, experiment.discriminator_model, tx, lod=lod)
 
 
-def grid_writer(experiment: Experiment) -> Callable[[PyTree, str], None]:
-  """`(decoder params, name)` -> writes `gan/samples-NAME.png` and `gan/mixing-NAME.png`."""
-  decoder, folder = experiment.decoder, experiment.workdir.path / 'gan'
+def step_fn(config: ConfigDict, schedule: Schedule) -> Callable[[int, GanState, GanBatch], PyTree]:
+  """`(step, state, batch) -> (state, metrics)`; one compiled program by resolution, with and without R1."""
+  is_growing, is_logistic = config.generator.structure != 'fixed', config.generator.loss == 'logistic'
+
+  @functools.cache
+  def compiled(with_r1: bool, floor: int) -> Callable:
+    settings = gan_settings(config, floor)
+    return parallel.pmap_step(
+      functools.partial(gan_step, settings=settings, with_r1=with_r1, axis_name=parallel.AXIS)
+    )
+
+  def run_step(step: int, state: GanState, batch: GanBatch) -> PyTree:
+    if schedule.is_restart(step):
+      state = parallel.replicate(restart_optimisers(state))
+    lod = lod_of(schedule.lod[step])
+    if is_growing:
+      state = state.replace(lod=parallel.replicate(Lod(lod.floor, jnp.float32(lod.share))))
+    with_r1 = is_logistic and step % config.generator.r1_interval == 0
+    return compiled(with_r1, lod.floor)(state, batch)
+
+  return run_step
+
+
+def batch_fn(experiment: Experiment, schedule: Schedule) -> Callable[[int], GanBatch]:
+  """`step -> batch`, random access: shuffled epochs without end, cut into the minibatches of the schedule."""
+  dataset, config = experiment.splits.generator, experiment.config
+  unit = int(np.gcd.reduce(schedule.batch_size))
+  order = data.index_batches(len(dataset), unit, config.seed)
+
+  def batch(step: int) -> GanBatch:
+    first, end = schedule.first_image[step : step + 2] // unit
+    index = np.concatenate([order[int(k)] for k in range(first, end)])
+    rng = np.random.default_rng((config.seed, step))
+    images = dataset.images[index]
+    if config.generator.mirror:
+      is_mirrored = rng.random(len(index)) < 0.5
+      images[is_mirrored] = images[is_mirrored][:, :, ::-1]
+    labels: PyTree = None
+    drawn: PyTree = None
+    if config.generator.conditional:
+      labels, drawn = (dataset.labels[i] for i in (index, rng.integers(len(dataset), size=len(index))))
+    return parallel.shard(GanBatch(to_float(images), labels, drawn))
+
+  return batch
+
+
+def grid_writer(experiment: Experiment) -> Callable[[GanState, str], None]:
+  """`(state, name)` -> writes `gan/samples-NAME.png` and `gan/mixing-NAME.png`.
+
+  Of a conditional generator every column of the samples has one label.
+  """
+  folder, model = experiment.workdir.path / 'gan', experiment.generator_model
+  latent_size = experiment.decoder.latent_size
   samples_key, sources_key = jax.random.split(experiment.key('grids'))
-  z = jax.random.normal(samples_key, (GRID_SIDE * GRID_SIDE, decoder.latent_size))
-  sources = jax.random.normal(sources_key, (2 * GRID_SIDE, decoder.latent_size))
-  decode = jax.jit(lambda params, z: to_uint8(decoder.decode(params, decoder.map_z(params, z))))
-  mixed = jax.jit(lambda params, z: to_uint8(style_mixing(decoder, params, z)))
+  z = jax.random.normal(samples_key, (GRID_SIDE * GRID_SIDE, latent_size))
+  if model.label_size:
+    columns = np.arange(len(z)) % GRID_SIDE % model.label_size
+    z = join_label(z[:, : model.latent_size], jax.nn.one_hot(columns, model.label_size))
+  sources = jax.random.normal(sources_key, (2 * GRID_SIDE, latent_size))
 
-  def write(params: PyTree, name: str) -> None:
-    images = np.asarray(decode(params, z))
+  def decoder_at(lod: Lod | None) -> Decoder:
+    return stylegan_decoder(model, experiment.decoder.mixing_level, lod) if lod else experiment.decoder
+
+  @jax.jit
+  def decode(params, lod, z):
+    decoder = decoder_at(lod)
+    return to_uint8(decoder.decode(params, decoder.map_z(params, z)))
+
+  mixed = jax.jit(lambda params, lod, z: to_uint8(style_mixing(decoder_at(lod), params, z)))
+
+  def write(state: GanState, name: str) -> None:
+    params, lod = state.decoder_params(), state.lod
+    images = np.asarray(decode(params, lod, z))
     save_grid(folder / f'samples-{name}.png', images.reshape(GRID_SIDE, GRID_SIDE, *images.shape[1:]))
-    images = np.asarray(decode(params, sources))
-    table = np.asarray(mixed(params, sources)).reshape(GRID_SIDE, GRID_SIDE, *images.shape[1:])
+    images = np.asarray(decode(params, lod, sources))
+    table = np.asarray(mixed(params, lod, sources)).reshape(GRID_SIDE, GRID_SIDE, *images.shape[1:])
     save_style_mixing(folder / f'mixing-{name}.png', images[:GRID_SIDE], images[GRID_SIDE:], table)
 
   return write
@@ -110,4 +208,4 @@ def style_mixing(decoder: Decoder, params: PyTree, z: Array) -> Array:
   w = decoder.map_z(params, z)
   coarse, fine = w[: len(w) // 2], w[len(w) // 2 :]
   trunk = decoder.coarse(params, coarse.repeat(len(fine), axis=0)[:, : decoder.mixing_level])
-  return decoder.fine(params, trunk, jax.numpy.tile(fine, (len(coarse), 1, 1))[:, decoder.mixing_level :])
+  return decoder.fine(params, trunk, jnp.tile(fine, (len(coarse), 1, 1))[:, decoder.mixing_level :])

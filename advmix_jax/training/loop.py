@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from advmix_jax import interruption
 from advmix_jax.progress import track
@@ -22,7 +23,7 @@ class Loop(NamedTuple):
     name: prefix of its metrics and of its progress line.
     folder: where its checkpoints go.
     num_steps: in all.
-    batch_size: examples in a step, for the rate.
+    batch_size: examples in a step, or in each, `[num_steps]`, for the rate.
     step_fn: `(step, state, batch) -> (state, metrics)`; the state may be donated.
     batch_fn: `step -> batch`, random access, so that a resumed run needs no iterator state.
     saved: the fields of the state that training changes.
@@ -33,7 +34,7 @@ class Loop(NamedTuple):
   name: str
   folder: Path
   num_steps: int
-  batch_size: int
+  batch_size: int | np.ndarray
   step_fn: Callable[[int, PyTree, PyTree], tuple[PyTree, dict[str, jax.Array]]]
   batch_fn: Callable[[int], PyTree]
   saved: tuple[str, ...]
@@ -65,6 +66,7 @@ def run_loop(loop: Loop, state: PyTree, workdir: Workdir) -> PyTree:
     print(f'{loop.name}: going on from step {first}', flush=True)
   saved_at = window_start = time.monotonic()
   window = first
+  examples = np.broadcast_to(loop.batch_size, (loop.num_steps,))
   pending: tuple[int, dict[str, jax.Array], float] | None = None
 
   def report(step: int, metrics: dict[str, jax.Array], rate: float) -> str:
@@ -86,7 +88,7 @@ def run_loop(loop: Loop, state: PyTree, workdir: Workdir) -> PyTree:
           # The metrics of the last logged step are long there; reading this step's would stall the devices.
           text = '' if pending is None else report(*pending)
           now = time.monotonic()
-          rate = (done - window) * loop.batch_size / max(now - window_start, 1e-9)
+          rate = int(examples[window:done].sum()) / max(now - window_start, 1e-9)
           pending, window, window_start = (done, metrics, rate), done, now
           update(done, text)
         stop = interruption.requested()

@@ -1,0 +1,53 @@
+"""Losses of GAN training, `[B]` float32 each, to be minimised; means are taken in the step."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from advmix_jax.types import Array
+
+ScoreFn = Callable[[Array], Array]
+GAN_LOSSES = ('logistic', 'wgan_gp')
+DRIFT = 0.001  # Of Wasserstein scores, as in Karras et al. 2018.
+GRADIENT_WEIGHT = 10.0
+
+
+def generator_loss(name: str, fake: Array) -> Array:
+  """From the scores `[B]` of generated images.
+
+  `logistic` is the non-saturating loss (Goodfellow et al. 2014), `wgan_gp` that of Arjovsky et al. 2017.
+  """
+  return jax.nn.softplus(-fake) if name == 'logistic' else -fake
+
+
+def discriminator_loss(name: str, fake: Array, real: Array) -> Array:
+  """From the scores `[B]` of generated and of real images, without a penalty on gradients."""
+  if name == 'logistic':
+    return jax.nn.softplus(fake) + jax.nn.softplus(-real)
+  return fake - real + DRIFT * jnp.square(real)
+
+
+def squared_gradient(score_fn: ScoreFn, images: Array) -> Array:
+  """`|d score / d image|^2` `[B]`, summed over pixels and channels (R1: Mescheder et al. 2018).
+
+  Args:
+    score_fn: images `[B, H, W, C]` to scores `[B]`; examples may influence each other's scores.
+    images: where it is taken.
+  """
+  gradient = jax.grad(lambda x: jnp.sum(score_fn(x)))(images)
+  return jnp.sum(jnp.square(gradient), axis=(1, 2, 3))
+
+
+def gradient_penalty(score_fn: ScoreFn, real: Array, fake: Array, keys: Array) -> Array:
+  """`10 (|d score / d image| - 1)^2` `[B]` between real and generated images (Gulrajani et al. 2017).
+
+  Args:
+    score_fn: as for `squared_gradient`.
+    real, fake: `[B, H, W, C]`.
+    keys: `[B]`, consumed: each draws how far its image lies from the real towards the generated one.
+  """
+  share = jax.vmap(jax.random.uniform)(keys)[:, None, None, None]
+  squared = squared_gradient(score_fn, real + (fake - real) * share)
+  length = jnp.sqrt(jnp.maximum(squared, 1e-30))  # At 0 the root has no gradient.
+  return GRADIENT_WEIGHT * jnp.square(length - 1)

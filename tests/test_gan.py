@@ -1,0 +1,349 @@
+"""Steps of GAN training: what they change and by which losses; devices do not change the mathematics."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from advmix_jax.models.discriminator import Discriminator
+from advmix_jax.models.growing import Lod, at_lod
+from advmix_jax.models.stylegan import StyleGAN
+from advmix_jax.training import gan, gan_losses
+from advmix_jax.training.adam import make_adam
+from advmix_jax.training.gan_state import (
+  GanBatch,
+  GanSettings,
+  GanState,
+  create_gan_state,
+  restart_optimisers,
+)
+from tests import tiny
+from tests.tiny import normal, uniform
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
+SIZE = 8
+LEARNING_RATE = 0.01  # Plain descent, so that no rounding is blown up.
+CLASSES = 3
+
+
+def assert_close(a, b, **tolerance):
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
+
+
+def differ(a, b) -> bool:
+  return any(not np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def halves(tree):
+  return jax.tree.map(lambda x: x.reshape(2, SIZE // 2, *x.shape[1:]), tree)
+
+
+def batch(conditional=False):
+  images = 0.9 * uniform(1, SIZE, 8, 8, 3)
+  labels = jnp.arange(SIZE, dtype=jnp.int32) % CLASSES
+  return GanBatch(images, labels, labels[::-1]) if conditional else GanBatch(images)
+
+
+GAN_SETTINGS = GanSettings(
+  r1_gamma=10.0, r1_interval=2, style_mixing_prob=0.9, cut_per_sample=True, ema_decay=0.75
+)
+
+
+# Losses and updates of another kind, for networks that grow and are told labels.
+OTHER_SETTINGS = GAN_SETTINGS._replace(loss='wgan_gp', skip_nonfinite=True, cut_per_sample=False)
+
+
+@functools.cache
+def gan_state(share=None):
+  """Built without compiling the networks' initialisations; with a `share`, they grow and have labels."""
+  other = {} if share is None else {'label_size': CLASSES, 'structure': 'linear'}
+  model = StyleGAN((4, 3), latent_size=5, w_size=7, mapping_layers=2, **other)
+  critic, tx = Discriminator((4, 3), **other), optax.sgd(LEARNING_RATE)
+  shapes = jax.eval_shape(lambda: create_gan_state(jax.random.key(0), model, critic, tx))
+  generator, discriminator = (
+    tiny.random_params(tree, seed) for seed, tree in enumerate([shapes.generator, shapes.discriminator])
+  )
+  return GanState(
+    step=jnp.int32(0),
+    key=jax.random.key(1),
+    generator=generator,
+    discriminator=discriminator,
+    generator_opt=tx.init(generator),
+    discriminator_opt=tx.init(discriminator),
+    ema=generator,
+    w_avg=normal(3, 7),
+    noise=tuple(normal(4 + i, *n.shape) for i, n in enumerate(shapes.noise)),
+    lod=None if share is None else Lod(0, jnp.float32(share)),
+    generator_model=model,
+    discriminator_model=critic,
+    generator_tx=tx,
+    discriminator_tx=tx,
+  )
+
+
+@functools.cache
+def gan_step_fn(with_r1):
+  """Compiled once for all tests; they differ in the state they give it."""
+  step = jax.jit(functools.partial(gan.gan_step, settings=GAN_SETTINGS, with_r1=with_r1))
+  return lambda state, given=None: step(state, given or batch())
+
+
+@functools.cache
+def other_step_fn():
+  """The same for networks that grow and are told labels."""
+  step = jax.jit(functools.partial(gan.gan_step, settings=OTHER_SETTINGS, with_r1=False))
+  return lambda state, given=None: step(state, given or batch(conditional=True))
+
+
+@pytest.mark.parametrize('is_other', [False, True], ids=['plain', 'growing, labels, WGAN-GP'])
+def test_two_devices_train_the_networks_as_one(is_other):
+  """With R1, which is all of the step; the groups of the minibatch standard deviation are of all devices."""
+  state = gan_state(0.3 if is_other else None)
+  one, metrics = other_step_fn()(state) if is_other else gan_step_fn(True)(state)
+  step = functools.partial(
+    gan.gan_step, settings=OTHER_SETTINGS if is_other else GAN_SETTINGS, with_r1=not is_other, axis_name='i'
+  )
+  two, their_metrics = jax.pmap(step, 'i', in_axes=(None, 0), out_axes=0)(state, halves(batch(is_other)))
+  for name in ('generator', 'discriminator', 'ema', 'w_avg'):
+    replicas = getattr(two, name)
+    jax.tree.map(lambda x: np.testing.assert_array_equal(x[0], x[1]), replicas)
+    first = jax.tree.map(lambda x: x[0], replicas)
+    moved = jax.tree.map(lambda a, b: a - b, getattr(one, name), getattr(state, name))
+    theirs = jax.tree.map(lambda a, b: a - b, first, getattr(state, name))
+    scale = max(float(np.abs(x).max()) for x in jax.tree.leaves(moved))
+    assert_close(theirs, moved, rtol=1e-3, atol=1e-5 * max(scale, 1.0))
+  assert_close(jax.tree.map(lambda x: x[0], their_metrics), metrics, rtol=1e-3, atol=1e-4)
+
+
+def test_a_gan_step_moves_both_networks_and_the_average_of_the_generator():
+  """The average takes the generator as it was before this step's update, as StyleGAN 1 does."""
+  state = gan_state()
+  after, _ = gan_step_fn(False)(state)
+  assert differ(after.generator, state.generator) and differ(after.discriminator, state.discriminator)
+  assert not differ(after.noise, state.noise)
+  assert_close(after.ema, state.generator, rtol=1e-5, atol=1e-5)
+  moved = state.replace(ema=jax.tree.map(lambda x: x + 1, state.ema))
+  after, _ = gan_step_fn(False)(moved)
+  assert_close(after.ema, jax.tree.map(lambda x: x + 0.75, state.generator), rtol=1e-5, atol=1e-4)
+
+
+def test_w_avg_follows_the_mean_of_mapped_latents_in_both_halves_of_the_step():
+  state = gan_state()
+  after, _ = gan_step_fn(False)(state.replace(w_avg=state.w_avg + 1000.0))
+  expected = state.w_avg * (1 - 0.995**2) + (state.w_avg + 1000) * 0.995**2
+  np.testing.assert_allclose(after.w_avg, expected, atol=0.2)  # Means of 8 draws are not the mean.
+
+
+def test_the_gradient_penalty_is_lazy():
+  """`gamma / 2 mean |d score / d image|^2` on real images, `r1_interval` times as strong as in every step."""
+  state = gan_state()
+
+  @jax.jit
+  def penalty_gradient(params, images):
+    def penalty(params):
+      def score(x):
+        return jnp.sum(state.discriminator_model.apply({'params': params}, x))
+
+      return 0.5 * 10.0 * jnp.mean(jnp.sum(jnp.square(jax.grad(score)(images)), axis=(1, 2, 3)))
+
+    return jax.grad(penalty)(params)
+
+  (without, _), (with_r1, _) = gan_step_fn(False)(state), gan_step_fn(True)(state)
+  expected = jax.tree.map(
+    lambda g: -LEARNING_RATE * 2 * g, penalty_gradient(state.discriminator, batch().images)
+  )
+  found = jax.tree.map(lambda a, b: a - b, with_r1.discriminator, without.discriminator)
+  scale = max(float(np.abs(x).max()) for x in jax.tree.leaves(expected))
+  assert scale > 1e-5
+  assert_close(found, expected, rtol=1e-2, atol=1e-2 * scale)
+
+
+def test_the_networks_losses_by_hand():
+  """Non-saturating logistic loss, from the scores in the metrics when all scores are the same."""
+  state = gan_state()
+  constant = jax.tree.map(jnp.zeros_like, state.discriminator)
+  constant['out']['bias'] = jnp.array([0.7])
+  _, metrics = gan_step_fn(False)(state.replace(discriminator=constant))
+
+  def softplus(x):
+    return np.log1p(np.exp(x))
+
+  assert float(metrics['scores/real']) == pytest.approx(0.7) == float(metrics['scores/fake'])
+  assert float(metrics['loss/discriminator']) == pytest.approx(softplus(0.7) + softplus(-0.7), rel=1e-5)
+
+
+@pytest.mark.parametrize('cut_per_sample', [True, False])
+def test_style_mixing_takes_the_rows_from_a_cut_on(cut_per_sample):
+  """Cuts in 1..L-1 with the given probability, else none; one for each sample, or one for all."""
+  number, layers = 400, 4
+  w, other = jnp.zeros((number, layers, 1)), jnp.ones((number, layers, 1))
+  settings = GAN_SETTINGS._replace(style_mixing_prob=0.6, cut_per_sample=cut_per_sample)
+  mix = jax.jit(lambda key, keys: gan.style_mix(key, keys, w, other, settings))
+  runs = 1 if cut_per_sample else 60
+  mixed = [np.asarray(mix(jax.random.key(r), tiny.keys(100 + r, number)))[..., 0] for r in range(runs)]
+  for rows in mixed:
+    assert (np.diff(rows, axis=1) >= 0).all() and (rows[:, 0] == 0).all()
+    if not cut_per_sample:
+      assert (rows == rows[:1]).all()
+  cuts = layers - np.concatenate([rows if cut_per_sample else rows[:1] for rows in mixed]).sum(axis=1)
+  assert set(cuts) == {1, 2, 3, 4}
+  assert np.mean(cuts < layers) == pytest.approx(0.6, abs=0.1 if cut_per_sample else 0.25)
+
+
+def test_without_style_mixing_nothing_is_taken():
+  w, other = normal(0, 5, 4, 3), normal(1, 5, 4, 3)
+  settings = GAN_SETTINGS._replace(style_mixing_prob=0.0)
+  mixed = gan.style_mix(jax.random.key(0), tiny.keys(1, 5), w, other, settings)
+  np.testing.assert_array_equal(mixed, w)
+
+
+def test_cuts_lie_among_the_layers_that_are_drawn():
+  w, other = jnp.zeros((400, 8, 1)), jnp.ones((400, 8, 1))
+  settings = GAN_SETTINGS._replace(style_mixing_prob=0.5)
+  mixed = gan.style_mix(jax.random.key(0), tiny.keys(1, 400), w, other, settings, num_drawn=4)
+  cuts = 8 - np.asarray(mixed)[..., 0].sum(axis=1)
+  assert set(cuts) == {1, 2, 3, 8}
+
+
+def test_the_discriminator_sees_fakes_of_the_datas_labels_and_the_generator_learns_from_drawn_ones():
+  state, given = gan_state(0.3), batch(conditional=True)
+  after, _ = other_step_fn()(state, given)
+  drawn, _ = other_step_fn()(state, given.replace(drawn_labels=given.labels))
+  assert not differ(drawn.discriminator, after.discriminator) and differ(drawn.generator, after.generator)
+  labels, _ = other_step_fn()(state, given.replace(labels=given.drawn_labels))
+  assert differ(labels.discriminator, after.discriminator)
+
+
+def changed(after, before) -> set[str]:
+  return {name for name in before if differ(after[name], before[name])}
+
+
+@pytest.mark.parametrize(
+  'lod, generator, discriminator',
+  [
+    (Lod(1, jnp.float32(0)), {'layers_0', 'layers_1', 'to_rgb_lod_1'}, {'from_rgb_lod_1'}),
+    (
+      Lod(0, jnp.float32(0.3)),
+      {f'layers_{i}' for i in range(4)} | {'to_rgb', 'to_rgb_lod_1'},
+      {'from_rgb', 'from_rgb_lod_1', 'convs_0', 'downs_0'},
+    ),
+    (
+      Lod(0, jnp.float32(0)),
+      {f'layers_{i}' for i in range(4)} | {'to_rgb'},
+      {'from_rgb', 'convs_0', 'downs_0'},
+    ),
+  ],
+  ids=['4 pixels', '8 pixels fade in', '8 pixels'],
+)
+def test_only_the_layers_that_are_drawn_learn(lod, generator, discriminator):
+  state = gan_state(0.3).replace(lod=lod)
+  after, metrics = other_step_fn()(state)
+  assert changed(after.generator, state.generator) == generator | {'mapping'}
+  assert changed(after.discriminator, state.discriminator) == discriminator | {'conv', 'dense', 'out'}
+  assert float(metrics['lod']) == pytest.approx(lod.floor + float(lod.share))
+
+
+def test_a_growing_step_shows_the_discriminator_faded_images():
+  state, given = gan_state(0.3), batch(conditional=True)
+  faded = given.replace(images=at_lod(given.images, state.lod))
+  assert np.abs(faded.images - given.images).max() > 0.1
+  labels = jax.nn.one_hot(given.labels, CLASSES)
+  scores = state.discriminator_model.apply(
+    {'params': state.discriminator}, faded.images, labels, lod=state.lod
+  )
+  _, metrics = other_step_fn()(state, given)
+  assert float(metrics['scores/real']) == pytest.approx(float(scores.mean()), rel=1e-4)
+
+
+def test_an_update_whose_gradient_is_not_finite_is_left_out():
+  """Here the discriminator's, for the sake of one pixel; the generator goes on."""
+  state, given = gan_state(0.3), batch(conditional=True)
+  broken = given.replace(images=given.images.at[0, 0, 0, 0].set(jnp.nan))
+  after, metrics = other_step_fn()(state, broken)
+  assert not differ(after.discriminator, state.discriminator) and differ(after.generator, state.generator)
+  assert (float(metrics['skipped/discriminator']), float(metrics['skipped/generator'])) == (1.0, 0.0)
+  assert np.isnan(metrics['loss/discriminator'])  # The host loop stops there.
+  after, metrics = gan_step_fn(False)(gan_state(), batch().replace(images=broken.images))
+  assert np.isnan(after.discriminator['out']['bias']).all() and 'skipped/discriminator' not in metrics
+
+
+def test_the_learning_rate_can_be_scaled():
+  settings = GAN_SETTINGS._replace(learning_rate_scale=0.25)
+  step = jax.jit(functools.partial(gan.gan_step, settings=settings, with_r1=False))
+  state = gan_state()
+  (whole, _), (quarter, _) = gan_step_fn(False)(state), step(state, batch())
+  expected = jax.tree.map(lambda a, b: a + (b - a) / 4, state.discriminator, whole.discriminator)
+  assert_close(quarter.discriminator, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_optimisers_forget_when_other_layers_take_part():
+  tx = make_adam('optax', 1e-3)
+  state = gan_state().replace(generator_tx=tx, discriminator_tx=tx)
+  fresh = restart_optimisers(state)
+  used = fresh.replace(
+    generator_opt=jax.tree.map(lambda x: x + 1, fresh.generator_opt),
+    discriminator_opt=jax.tree.map(lambda x: x + 2, fresh.discriminator_opt),
+  )
+  again = restart_optimisers(used)
+  for name in ('generator_opt', 'discriminator_opt'):
+    assert not any(np.any(x) for x in jax.tree.leaves(getattr(again, name)))
+  assert not differ(again.generator, state.generator)
+
+
+def test_penalties_of_a_linear_score():
+  """Score `sum(a x)`: its gradient is a wherever it is taken."""
+  a, images = normal(0, 2, 2, 3), normal(1, 4, 2, 2, 3)
+  squared = float(np.sum(np.square(a)))
+
+  def score(x):
+    return jnp.sum(x * a[None], axis=(1, 2, 3))
+
+  np.testing.assert_allclose(gan_losses.squared_gradient(score, images), squared, rtol=1e-5)
+  found = gan_losses.gradient_penalty(score, images, -images, tiny.keys(2, 4))
+  np.testing.assert_allclose(found, 10 * (np.sqrt(squared) - 1) ** 2, rtol=1e-5)
+
+
+def test_the_penalty_is_taken_between_real_and_generated_images():
+  """Score `x^2 / 2` of one pixel: the gradient is where it is taken, a uniform draw between 0 and 4."""
+  real, fake = jnp.zeros((200, 1, 1, 1)), jnp.full((200, 1, 1, 1), 4.0)
+  found = gan_losses.gradient_penalty(
+    lambda x: 0.5 * jnp.square(x[:, 0, 0, 0]), real, fake, tiny.keys(0, 200)
+  )
+  places = np.sqrt(np.asarray(found) / 10)  # |4 u - 1|
+  assert places.max() == pytest.approx(3, abs=0.1)
+  assert np.mean(places < 1) == pytest.approx(0.5, abs=0.1)
+
+
+def test_losses_by_hand():
+  fake, real = np.array([0.5, -2.0]), np.array([1.5, 0.1])
+
+  def softplus(x):
+    return np.log1p(np.exp(x))
+
+  for name, generator, discriminator in (
+    ('logistic', softplus(-fake), softplus(fake) + softplus(-real)),
+    ('wgan_gp', -fake, fake - real + 0.001 * real**2),
+  ):
+    np.testing.assert_allclose(gan_losses.generator_loss(name, jnp.asarray(fake)), generator, rtol=1e-5)
+    found = gan_losses.discriminator_loss(name, jnp.asarray(fake), jnp.asarray(real))
+    np.testing.assert_allclose(found, discriminator, rtol=1e-5)
+
+
+def test_adam_in_the_form_of_tensorflow():
+  """`lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)`; with gradients small enough for eps to count."""
+  gradients = 1e-8 * np.random.default_rng(0).standard_normal((3, 5))
+  tx = make_adam('tensorflow', 0.1, b1=0.5, b2=0.9, eps=1e-8)
+  params = jnp.zeros(5)
+  opt = tx.init(params)
+  m = v = expected = np.zeros(5)
+  for t, g in enumerate(gradients, 1):
+    updates, opt = tx.update(jnp.asarray(g, jnp.float32), opt, params)
+    params = optax.apply_updates(params, updates)
+    m, v = 0.5 * m + 0.5 * g, 0.9 * v + 0.1 * g**2
+    expected = expected - 0.1 * np.sqrt(1 - 0.9**t) / (1 - 0.5**t) * m / (np.sqrt(v) + 1e-8)
+    np.testing.assert_allclose(params, expected, rtol=1e-4)
+  other = make_adam('optax', 0.1)
+  assert np.abs(params - other.update(jnp.asarray(gradients[0]), other.init(params))[0]).max() > 1e-3
