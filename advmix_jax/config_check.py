@@ -10,6 +10,7 @@ from advmix_jax import data, parallel, toy
 from advmix_jax.interop.vgg16_weights import read_vgg16
 from advmix_jax.methods import METHODS
 from advmix_jax.models import vgg16
+from advmix_jax.models.architectures import ARCHITECTURES
 from advmix_jax.models.discriminator import block_names
 from advmix_jax.models.growing import STRUCTURES
 from advmix_jax.training.adam import ADAMS
@@ -59,6 +60,9 @@ RULES: dict[str, Rule] = {
   'generator.style_mixing_cut': _one_of('sample', 'batch'),
   'generator.ema_kimg': ABOVE_0,
   'generator.sample_kimg': ABOVE_0,
+  'generator.architecture': _one_of(*ARCHITECTURES),
+  'generator.path_length_weight': AT_LEAST_0,
+  'generator.path_length_interval': COUNT_FROM_1,
   'generator.loss': _one_of(*GAN_LOSSES),
   'generator.adam': _one_of(*ADAMS),
   'generator.structure': _one_of(*STRUCTURES),
@@ -191,6 +195,11 @@ def check_growth(generator: ConfigDict) -> None:
       )
   if generator.structure == 'fixed':
     return
+  if generator.architecture != 'stylegan1':
+    raise BadInputError(
+      f'config.generator.structure is {generator.structure!r}, expected fixed: '
+      f'config.generator.architecture={generator.architecture} does not grow'
+    )
   if generator.initial_resolution not in resolutions:
     raise BadInputError(
       f'config.generator.initial_resolution is {generator.initial_resolution}, '

@@ -33,11 +33,16 @@ def get_config() -> ml_collections.ConfigDict:
   c.generator.batch_size = 16  # In runs of minutes the number of updates counts most.
   c.generator.learning_rate = 2e-3  # StyleGAN: 1e-3. Adam with beta1 0, beta2 0.99.
   c.generator.r1_gamma = 10.0
-  c.generator.r1_interval = 8  # R1 every n-th step, n times as strong; 1 = exact, as StyleGAN 1.
+  c.generator.r1_interval = 8  # R1 every n-th step, n times as strong. StyleGAN 1: 1. StyleGAN 2: 16.
   c.generator.style_mixing_prob = 0.9
   c.generator.style_mixing_cut = 'sample'  # sample | batch (StyleGAN 1): who shares the cut.
   c.generator.ema_kimg = 5.0  # Half-life of the averaged generator. StyleGAN: 10.
   c.generator.sample_kimg = 20.0  # Sample and style-mixing grids are written this often.
+  c.generator.architecture = 'stylegan1'  # stylegan1 | stylegan2 (R1 and path lengths in steps of their own).
+  c.generator.path_length_weight = 2.0  # stylegan2: of path-length regularisation; 0 = none.
+  c.generator.path_length_interval = (
+    4  # stylegan2: it takes a step after every so many, as many times as strong.
+  )
   c.generator.conditional = False  # Both networks are told the label; in training, fakes take the data's.
   c.generator.loss = 'logistic'  # logistic (non-saturating, with R1) | wgan_gp (learning rate at most 2e-3).
   c.generator.adam = 'optax'  # optax | tensorflow: where epsilon stands; StyleGAN 1 is the latter.

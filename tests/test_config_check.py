@@ -152,6 +152,11 @@ def test_a_bad_value_is_named_with_what_is_expected(key, value):
     ),
     ({'data.resolution': 32}, 'config.generator.fmaps has 3 entries', 'one entry for each of 4, 8, ... 32'),
     (
+      {'generator.architecture': 'stylegan2', 'generator.structure': 'linear'},
+      "config.generator.structure is 'linear'",
+      'fixed: config.generator.architecture=stylegan2 does not grow',
+    ),
+    (
       {'generator.batch_sizes': (8, 8)},
       'config.generator.batch_sizes has 2 entries',
       'none, or one for each of 4, 8, 16 pixels',
@@ -253,6 +258,7 @@ def test_bad_values_of_the_toy_are_named(key, value, expected):
     {'data.resolution': 8, 'generator.fmaps': (8, 8), 'attack.mixing_level': 3},
     {'train.methods': ('advmix',)},
     {'generator.structure': 'linear', 'generator.initial_resolution': 16},
+    {'generator.architecture': 'stylegan2', 'generator.path_length_weight': 0.0},
     {'generator.structure': 'linear', 'generator.stable_kimg': 0.0, 'generator.fading_kimg': 90.0},
     {'generator.batch_sizes': (32, 16, 8), 'generator.learning_rates': (1, 2, 3)},
   ],

@@ -4,6 +4,7 @@ import functools
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,9 +13,10 @@ from ml_collections import ConfigDict
 
 from advmix_jax import data
 from advmix_jax.interop.weights import load_tree
+from advmix_jax.models.architectures import ARCHITECTURES
 from advmix_jax.models.classifier import make_classifier
-from advmix_jax.models.discriminator import Discriminator, init_discriminator
-from advmix_jax.models.stylegan import StyleGAN, init_generator, stylegan_decoder
+from advmix_jax.models.discriminator import init_discriminator
+from advmix_jax.models.stylegan import init_generator
 from advmix_jax.training.classifier import create_train_state
 from advmix_jax.types import Array, BadInputError, Dataset, Decoder, PyTree, Splits, TrainState
 from advmix_jax.workdir import Workdir
@@ -37,19 +39,21 @@ class Experiment:
     self.workdir = workdir
     self.splits: Splits = data.load(config)
     generator = config.generator
-    labels = self.splits.generator.num_classes if generator.conditional else 0
-    self.generator_model = StyleGAN(
-      fmaps=tuple(generator.fmaps),
+    architecture = ARCHITECTURES[generator.architecture]
+    both: dict[str, Any] = {
+      'fmaps': tuple(generator.fmaps),
+      'label_size': self.splits.generator.num_classes if generator.conditional else 0,
+    }
+    if generator.architecture == 'stylegan1':
+      both['structure'] = generator.structure
+    self.generator_model: Any = architecture.generator(
       latent_size=generator.latent_size,
       w_size=generator.w_size,
       mapping_layers=generator.mapping_layers,
-      label_size=labels,
-      structure=generator.structure,
+      **both,
     )
-    self.discriminator_model = Discriminator(
-      fmaps=tuple(generator.fmaps), label_size=labels, structure=generator.structure
-    )
-    self.decoder: Decoder = stylegan_decoder(self.generator_model, config.attack.mixing_level)
+    self.discriminator_model: Any = architecture.discriminator(**both)
+    self.decoder: Decoder = architecture.decoder(self.generator_model, config.attack.mixing_level)
     self.classifier_model = make_classifier(
       config.train.classifier, tuple(config.train.fmaps), self.splits.train.num_classes
     )

@@ -29,6 +29,7 @@ from advmix_jax.training.gan_state import (
 )
 from advmix_jax.training.growth import Schedule, constant_schedule, growing_schedule
 from advmix_jax.training.loop import Loop, run_loop
+from advmix_jax.training.path_length import PathLengthSettings
 from advmix_jax.types import Array, Decoder, PyTree
 
 GRID_SIDE = 8
@@ -59,6 +60,7 @@ def run(experiment: Experiment) -> None:
       saved=(
         *('step', 'key', 'generator', 'discriminator', 'generator_opt', 'discriminator_opt'),
         *('ema', 'w_avg', 'noise'),
+        *(('path_length_mean',) if has_path_length(config) else ()),
       ),
       place_fn=parallel.replicate,
       hook=hook,
@@ -107,26 +109,54 @@ def gan_settings(config: ConfigDict, floor: int = 0) -> GanSettings:
     loss=generator.loss,
     learning_rate_scale=learning_rate / generator.learning_rate,
     skip_nonfinite=generator.skip_nonfinite,
+    lazy_r1=generator.architecture == 'stylegan2',
+    path_length=PathLengthSettings(generator.path_length_weight, generator.path_length_interval),
   )
+
+
+def has_path_length(generator: ConfigDict) -> bool:
+  """Whether path lengths are regularised."""
+  return generator.architecture == 'stylegan2' and generator.path_length_weight > 0
 
 
 def create(experiment: Experiment, key: Array) -> GanState:
   """A fresh state."""
   config = experiment.config.generator
-  tx = make_adam(config.adam, config.learning_rate)
+  with_path_length = has_path_length(config)
+  has_r1 = config.architecture == 'stylegan2' and config.loss == 'logistic'
+  generator_tx, discriminator_tx = (
+    make_adam(config.adam, config.learning_rate, lazy_interval=interval if is_lazy else 0)
+    for interval, is_lazy in (
+      (config.path_length_interval, with_path_length),
+      (config.r1_interval, has_r1),
+    )
+  )
   lod = None if config.structure == 'fixed' else lod_of(make_schedule(experiment.config).lod[0])
-  return create_gan_state(key, experiment.generator_model, experiment.discriminator_model, tx, lod=lod)
+  return create_gan_state(
+    key,
+    experiment.generator_model,
+    experiment.discriminator_model,
+    generator_tx,
+    discriminator_tx,
+    lod=lod,
+    with_path_length=with_path_length,
+  )
 
 
 def step_fn(config: ConfigDict, schedule: Schedule) -> Callable[[int, GanState, GanBatch], PyTree]:
-  """`(step, state, batch) -> (state, metrics)`; one compiled program by resolution, with and without R1."""
+  """`(step, state, batch) -> (state, metrics)`; one compiled program by resolution and regularisations."""
   is_growing, is_logistic = config.generator.structure != 'fixed', config.generator.loss == 'logistic'
 
   @functools.cache
-  def compiled(with_r1: bool, floor: int) -> Callable:
-    settings = gan_settings(config, floor)
+  def compiled(with_r1: bool, with_path_length: bool, floor: int) -> Callable:
     return parallel.pmap_step(
-      functools.partial(gan_step, settings=settings, with_r1=with_r1, axis_name=parallel.AXIS)
+      functools.partial(
+        gan_step,
+        settings=gan_settings(config, floor),
+        with_r1=with_r1,
+        with_path_length=with_path_length,
+        axis_name=parallel.AXIS,
+      )
     )
 
   def run_step(step: int, state: GanState, batch: GanBatch) -> PyTree:
@@ -136,7 +166,8 @@ def step_fn(config: ConfigDict, schedule: Schedule) -> Callable[[int, GanState, 
     if is_growing:
       state = state.replace(lod=parallel.replicate(Lod(lod.floor, jnp.float32(lod.share))))
     with_r1 = is_logistic and step % config.generator.r1_interval == 0
-    return compiled(with_r1, lod.floor)(state, batch)
+    with_path_length = has_path_length(config.generator) and step % config.generator.path_length_interval == 0
+    return compiled(with_r1, with_path_length, lod.floor)(state, batch)
 
   return run_step
 

@@ -8,14 +8,25 @@ ADAMS = ('optax', 'tensorflow')
 
 
 def make_adam(
-  form: str, learning_rate: float, b1: float = 0.0, b2: float = 0.99, eps: float = 1e-8
+  form: str,
+  learning_rate: float,
+  b1: float = 0.0,
+  b2: float = 0.99,
+  eps: float = 1e-8,
+  lazy_interval: int = 0,
 ) -> optax.GradientTransformation:
   """The optimiser of StyleGAN.
 
   The two forms differ in where `eps` stands: `optax` adds it to `sqrt(v / (1 - b2^t))` (Kingma and Ba 2015,
   Algorithm 1), `tensorflow` to `sqrt(v)` (their section 2, last paragraph), where it weighs more in the
   first steps.
+
+  With a `lazy_interval` k a regularisation takes a further step after every k: k + 1 steps then move as far,
+  and forget as much, as k would (Karras et al. 2020, appendix B). 0 = no further steps.
   """
+  if lazy_interval:
+    ratio = lazy_interval / (lazy_interval + 1)
+    learning_rate, b1, b2 = learning_rate * ratio, b1**ratio, b2**ratio
   if form == 'optax':
     return optax.adam(learning_rate, b1=b1, b2=b2, eps=eps)
   return optax.chain(_scale_by_adam_tensorflow(b1, b2, eps), optax.scale(-learning_rate))

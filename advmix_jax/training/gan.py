@@ -1,4 +1,4 @@
-"""A step of GAN training in the manner of StyleGAN 1 (Karras et al. 2019), for any pair of networks."""
+"""A step of GAN training in the manner of StyleGAN 1 and 2 (Karras et al. 2019, 2020), for any networks."""
 
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from advmix_jax.models.growing import Lod, at_lod
 from advmix_jax.models.noise import draw_noise
 from advmix_jax.training import gan_losses
 from advmix_jax.training.gan_state import GanBatch, GanSettings, GanState
+from advmix_jax.training.path_length import path_length_loss, path_lengths
 from advmix_jax.types import Array, PyTree
 
 W_AVG_DECAY = 0.995
@@ -58,15 +59,22 @@ class _Share(NamedTuple):
 
 
 def gan_step(
-  state: GanState, batch: GanBatch, settings: GanSettings, *, with_r1: bool, axis_name: str | None = None
+  state: GanState,
+  batch: GanBatch,
+  settings: GanSettings,
+  *,
+  with_r1: bool,
+  with_path_length: bool = False,
+  axis_name: str | None = None,
 ) -> tuple[GanState, dict[str, Array]]:
-  """One discriminator step, the average, one generator step.
+  """One discriminator step, the average, one generator step; and steps of lazy regularisation.
 
   Args:
     state: the buffer may be donated.
     batch: this device's share; the images in full resolution also where the networks are still growing.
     settings: losses and averages.
     with_r1: applies the gradient penalty, `r1_interval` times as strong (lazy regularisation).
+    with_path_length: a further step of the generator, of path-length regularisation.
     axis_name: of the devices; gradients, metrics and w_avg are averaged over it.
 
   Returns:
@@ -76,15 +84,21 @@ def gan_step(
   start = 0 if axis_name is None else jax.lax.axis_index(axis_name) * size
   share = _Share(axis_name, start + jnp.arange(size))
   key = jax.random.fold_in(state.key, state.step)
-  d_key, g_key, *more = jax.random.split(key, 3 if settings.loss == 'wgan_gp' else 2)
+  d_key, g_key, *more = jax.random.split(key, 2 + (settings.loss == 'wgan_gp') + with_path_length)
   if state.lod is not None:
     batch = batch.replace(images=at_lod(batch.images, state.lod))
 
-  penalty_key = more[0] if more else None
+  penalty_key = more[0] if settings.loss == 'wgan_gp' else None
   state, metrics = _discriminator_step(state, batch, settings, d_key, penalty_key, share, with_r1)
+  if with_r1 and settings.lazy_r1:
+    state = _r1_step(state, batch, settings, share)
   ema = optax.incremental_update(state.generator, state.ema, 1 - settings.ema_decay)
   state, generator_metrics = _generator_step(state.replace(ema=ema), batch, settings, g_key, share)
+  if with_path_length:
+    state = _path_length_step(state, batch, settings, more[-1], share)
   metrics = share.average(metrics | generator_metrics)
+  if state.path_length_mean is not None:
+    metrics['path_length'] = state.path_length_mean
   if state.lod is not None:
     metrics['lod'] = state.lod.floor + state.lod.share
   return state.replace(step=state.step + 1), metrics
@@ -110,9 +124,8 @@ def _discriminator_step(
     if penalty_key is not None:
       keys = mixing.example_keys(penalty_key, share.positions)
       loss = loss + jnp.mean(gan_losses.gradient_penalty(score, batch.images, fake, keys))
-    if with_r1:
-      penalty = jnp.mean(gan_losses.squared_gradient(score, batch.images))
-      loss = loss + 0.5 * settings.r1_gamma * settings.r1_interval * penalty
+    if with_r1 and not settings.lazy_r1:
+      loss = loss + _r1_loss(score, batch.images, settings)
     metrics = {'scores/real': jnp.mean(real_scores), 'scores/fake': jnp.mean(fake_scores)}
     return loss, metrics | {'loss/discriminator': loss}
 
@@ -142,6 +155,49 @@ def _generator_step(
   return state, {'loss/generator': loss} | _skipped('generator', was_skipped)
 
 
+def _r1_loss(score: gan_losses.ScoreFn, images: Array, settings: GanSettings) -> Array:
+  penalty = jnp.mean(gan_losses.squared_gradient(score, images))
+  return 0.5 * settings.r1_gamma * settings.r1_interval * penalty
+
+
+def _r1_step(state: GanState, batch: GanBatch, settings: GanSettings, share: _Share) -> GanState:
+  def loss_fn(params):
+    return _r1_loss(lambda x: _scores(state, params, x, batch.labels, share), batch.images, settings)
+
+  gradients = share.average(jax.grad(loss_fn)(state.discriminator))
+  params, opt, _ = _update(
+    state.discriminator_tx, state.discriminator, state.discriminator_opt, gradients, settings
+  )
+  return state.replace(discriminator=params, discriminator_opt=opt)
+
+
+def _path_length_step(
+  state: GanState, batch: GanBatch, settings: GanSettings, key: Array, share: _Share
+) -> GanState:
+  """Of new latents, one for every `batch_shrink` examples of the batch."""
+  model, shrink = state.generator_model, settings.path_length.batch_shrink
+  mean = state.path_length_mean
+  if mean is None:
+    raise ValueError('the state has no running mean of path lengths, expected one from create_gan_state')
+  latents_key, direction_key = jax.random.split(key)
+  share = share._replace(positions=share.positions[::shrink])
+  labels = None if batch.drawn_labels is None else batch.drawn_labels[::shrink]
+  shape = (model.resolution, model.resolution, model.image_channels)
+  keys = mixing.example_keys(direction_key, share.positions)
+  direction = jax.vmap(lambda k: jax.random.normal(k, shape))(keys)
+
+  def loss_fn(params):
+    w, noise, _ = _latents(state, params, labels, settings, latents_key, share)
+    lengths = path_lengths(lambda w: _synthesis(state, params, w, noise), w, direction)
+    return path_length_loss(lengths, mean, settings.path_length, share.axis_name)
+
+  gradients, new_mean = jax.grad(loss_fn, has_aux=True)(state.generator)
+  params, opt, _ = _update(
+    state.generator_tx, state.generator, state.generator_opt, share.average(gradients), settings
+  )
+  return state.replace(generator=params, generator_opt=opt, path_length_mean=new_mean)
+
+
 def _one_hot(labels: Array | None, label_size: int) -> Array | None:
   return jax.nn.one_hot(labels, label_size) if label_size else None
 
@@ -154,23 +210,30 @@ def _fake_images(
   state: GanState, params: PyTree, labels: Array | None, settings: GanSettings, key: Array, share: _Share
 ) -> tuple[Array, Array]:
   """Generated images `[b, R, R, C]` and the mean `[D]` of their latents before mixing."""
+  w, noise, mean = _latents(state, params, labels, settings, key, share)
+  return _synthesis(state, params, w, noise), mean
+
+
+def _synthesis(state: GanState, params: PyTree, w: Array, noise: tuple[Array, ...]) -> Array:
+  model = state.generator_model
+  return model.apply({'params': params}, w, noise, method='synthesis', **_lod_argument(state))
+
+
+def _latents(
+  state: GanState, params: PyTree, labels: Array | None, settings: GanSettings, key: Array, share: _Share
+) -> tuple[Array, tuple[Array, ...], Array]:
+  """Mixed latents `[b, L, D]`, noise, and the mean `[D]` of the latents before mixing."""
   model = state.generator_model
   cut_key, example_key = jax.random.split(key)
   keys = jax.vmap(lambda k: jax.random.split(k, 4))(mixing.example_keys(example_key, share.positions))
-
-  def apply(*args: PyTree, method: str, **kwargs: PyTree) -> PyTree:
-    return model.apply({'params': params}, *args, method=method, **kwargs)
-
   both = jnp.concatenate([mixing.draw_z(keys[:, i], model.latent_size) for i in (0, 1)])
   given = _one_hot(labels, model.label_size)
   given = None if given is None else jnp.concatenate([given, given])
-  w, other = jnp.split(apply(both, given, method='map_z'), 2)
+  w, other = jnp.split(model.apply({'params': params}, both, given, method='map_z'), 2)
   num_drawn = model.num_layers - (0 if state.lod is None else 2 * state.lod.floor)
   mixed = style_mix(cut_key, keys[:, 2], w, other, settings, num_drawn)
   noise = jax.vmap(lambda k: draw_noise(k, model.noise_sizes))(keys[:, 3])
-  noise = tuple(n[:, 0] for n in noise)
-  images = apply(mixed, noise, method='synthesis', **_lod_argument(state))
-  return images, jnp.mean(w[:, 0], axis=0)
+  return mixed, tuple(n[:, 0] for n in noise), jnp.mean(w[:, 0], axis=0)
 
 
 def _scores(state: GanState, params: PyTree, images: Array, labels: Array | None, share: _Share) -> Array:

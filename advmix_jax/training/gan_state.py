@@ -16,6 +16,7 @@ import optax
 from advmix_jax.models.discriminator import init_discriminator
 from advmix_jax.models.growing import Lod
 from advmix_jax.models.stylegan import init_generator
+from advmix_jax.training.path_length import PathLengthSettings
 from advmix_jax.types import Array, PyTree
 
 Module = Any  # A Flax module as described above.
@@ -33,6 +34,9 @@ class GanSettings(NamedTuple):
     loss: one of `gan_losses.GAN_LOSSES`; `wgan_gp` has a penalty of its own in every step.
     learning_rate_scale: of both optimisers' updates; what changes with the resolution.
     skip_nonfinite: leaves a network and its optimiser as they are when a gradient is not finite.
+    lazy_r1: R1 is a step of the discriminator's optimiser of its own, as in StyleGAN 2; False = part of the
+      discriminator's loss.
+    path_length: of the generator's lazy regularisation.
   """
 
   r1_gamma: float
@@ -43,6 +47,8 @@ class GanSettings(NamedTuple):
   loss: str = 'logistic'
   learning_rate_scale: float = 1.0
   skip_nonfinite: bool = False
+  lazy_r1: bool = False
+  path_length: PathLengthSettings = PathLengthSettings()
 
 
 class GanBatch(flax.struct.PyTreeNode):
@@ -74,6 +80,7 @@ class GanState(flax.struct.PyTreeNode):
     lod: level of detail; None for networks that do not grow.
     generator_model, discriminator_model: Flax modules.
     generator_tx, discriminator_tx: optimisers.
+    path_length_mean: scalar, running mean of path lengths; None where they are not regularised.
   """
 
   step: Array
@@ -90,6 +97,7 @@ class GanState(flax.struct.PyTreeNode):
   discriminator_model: Module = flax.struct.field(pytree_node=False)
   generator_tx: optax.GradientTransformation = flax.struct.field(pytree_node=False)
   discriminator_tx: optax.GradientTransformation = flax.struct.field(pytree_node=False)
+  path_length_mean: Array | None = None
 
   def decoder_params(self) -> PyTree:
     """Parameters of the averaged generator as a `Decoder` takes them."""
@@ -103,6 +111,7 @@ def create_gan_state(
   tx: optax.GradientTransformation,
   discriminator_tx: optax.GradientTransformation | None = None,
   lod: Lod | None = None,
+  with_path_length: bool = False,
 ) -> GanState:
   """A fresh state. The key is consumed.
 
@@ -112,6 +121,7 @@ def create_gan_state(
     tx: of the generator, and of the discriminator if that has none of its own.
     discriminator_tx: of the discriminator.
     lod: where networks that grow begin.
+    with_path_length: path lengths will be regularised.
   """
   generator_key, discriminator_key, train_key = jax.random.split(key, 3)
   variables = init_generator(generator_key, generator)
@@ -133,6 +143,7 @@ def create_gan_state(
     discriminator_model=discriminator,
     generator_tx=tx,
     discriminator_tx=discriminator_tx,
+    path_length_mean=jnp.zeros(()) if with_path_length else None,
   )
 
 

@@ -1,4 +1,4 @@
-"""Path-length regularisation of StyleGAN 2 (Karras et al. 2020, section 3.2), and Adam for lazy ones.
+"""Path-length regularisation of StyleGAN 2 (Karras et al. 2020, section 3.2).
 
 A step of equal length in w should change the image equally much everywhere. It is applied every few steps, as
 a step of the generator's optimiser of its own.
@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from advmix_jax.types import Array
 
@@ -68,14 +67,3 @@ def path_length_loss(
   mean = mean + (batch - mean) * settings.decay
   penalty = jnp.mean(jnp.square(lengths - mean))
   return penalty * settings.weight * settings.interval, mean
-
-
-def lazy_adam(
-  learning_rate: float, interval: int, b1: float = 0.0, b2: float = 0.99, eps: float = 1e-8
-) -> optax.GradientTransformation:
-  """Adam that moves as far in k + 1 steps as plain Adam does in k (Karras et al. 2020, appendix B).
-
-  For an optimiser that takes a further step, that of a regularisation, after every k = `interval` steps.
-  """
-  ratio = interval / (interval + 1)
-  return optax.adam(learning_rate * ratio, b1=b1**ratio, b2=b2**ratio, eps=eps)
