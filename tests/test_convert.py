@@ -12,6 +12,7 @@ import pytest
 
 from advmix_jax.interop import convert, generator_folder
 from advmix_jax.interop.official import read_official
+from advmix_jax.models import stylegan
 from advmix_jax.types import BadInputError
 from launch import convert as command
 from tests import official_files as files
@@ -296,9 +297,7 @@ def test_a_generator_of_a_run_is_a_folder_too(tmp_path):
 )
 def test_damaged_folders_are_named(name, change, message, tmp_path):
   model = tiny.generator()
-  params = tiny.random_params(
-    jax.eval_shape(lambda: generator_folder.stylegan.init_generator(jax.random.key(0), model)), 0
-  )
+  params = tiny.random_params(jax.eval_shape(lambda: stylegan.init_generator(jax.random.key(0), model)), 0)
   generator_folder.save_generator(tmp_path, generator_folder.describe(model), params)
   path = tmp_path / name
   if change is None:

@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 
 from advmix_jax.interop.weights import load_tree, save_tree
-from advmix_jax.models import discriminator, discriminator2, stylegan, stylegan2
+from advmix_jax.models.architectures import ARCHITECTURES
+from advmix_jax.models.stylegan import init_generator
 from advmix_jax.types import BadInputError, Decoder, PyTree
 from advmix_jax.workdir import write_json
 
@@ -28,23 +29,6 @@ GENERATOR = 'generator.safetensors'
 DISCRIMINATOR = 'discriminator.safetensors'
 
 _FORMAT = 1
-
-
-class _Architecture(NamedTuple):
-  generator: type[nn.Module]
-  init_generator: Callable[..., PyTree]
-  decoder: Callable[..., Decoder]
-  discriminator: type[nn.Module]
-
-
-_ARCHITECTURES = {
-  'stylegan1': _Architecture(
-    stylegan.StyleGAN, stylegan.init_generator, stylegan.stylegan_decoder, discriminator.Discriminator
-  ),
-  'stylegan2': _Architecture(
-    stylegan2.StyleGAN2, stylegan2.init_generator, stylegan2.stylegan2_decoder, discriminator2.Discriminator2
-  ),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +68,7 @@ class Generator(NamedTuple):
       BadInputError: the generator has no such level.
     """
     self.check_level(mixing_level)
-    return _ARCHITECTURES[self.architecture].decoder(self.module, mixing_level)
+    return ARCHITECTURES[self.architecture].decoder(self.module, mixing_level)
 
   def check_level(self, mixing_level: int) -> None:
     """Raises `BadInputError` if the generator cannot be cut there."""
@@ -110,7 +94,7 @@ def describe(
     truncation: the default of the generator where it comes from; None = off.
     source: where it comes from, of JSON values; None for one trained here.
   """
-  (architecture,) = [name for name, known in _ARCHITECTURES.items() if type(module) is known.generator]
+  (architecture,) = [name for name, known in ARCHITECTURES.items() if type(module) is known.generator]
   return {
     'format': _FORMAT,
     'architecture': architecture,
@@ -147,12 +131,12 @@ def load_generator(folder: Path) -> Generator:
     BadInputError: a file is missing or damaged, or they do not fit each other.
   """
   description = read_description(folder)
-  architecture = _ARCHITECTURES[description['architecture']]
+  architecture = ARCHITECTURES[description['architecture']]
   module, template = _build(
     folder,
     architecture.generator,
     description['generator'],
-    lambda made: architecture.init_generator(jax.random.key(0), made),
+    lambda made: init_generator(jax.random.key(0), made),
   )
   params = _read(Path(folder) / GENERATOR, template)
   truncation = _truncation(folder, description)
@@ -170,7 +154,7 @@ def load_discriminator(folder: Path) -> tuple[Any, PyTree] | None:
     labels = jnp.zeros((4, made.label_size)) if made.label_size else None
     return made.init(jax.random.key(0), jnp.zeros((4, size, size, channels)), labels)['params']
 
-  kind = _ARCHITECTURES[description['architecture']].discriminator
+  kind = ARCHITECTURES[description['architecture']].discriminator
   module, template = _build(folder, kind, description['discriminator'], init)
   return module, _read(Path(folder) / DISCRIMINATOR, template)
 
@@ -188,10 +172,10 @@ def read_description(folder: Path) -> dict[str, Any]:
   for key, kind in expected.items():
     if not isinstance(description.get(key), kind):
       raise BadInputError(f'{path}: found {json.dumps(description.get(key))} as {key}')
-  if description['architecture'] not in _ARCHITECTURES:
+  if description['architecture'] not in ARCHITECTURES:
     raise BadInputError(
       f'{path}: found the architecture {description["architecture"]}, '
-      f'expected one of {", ".join(_ARCHITECTURES)}'
+      f'expected one of {", ".join(ARCHITECTURES)}'
     )
   return description
 
