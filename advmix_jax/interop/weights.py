@@ -19,7 +19,7 @@ def _named(tree: PyTree) -> dict[str, Any]:
 def save_tree(path: Path, tree: PyTree) -> None:
   """Writes the arrays of a tree under their paths, whole or not at all."""
   with atomic(path) as temporary:
-    arrays = {name: np.ascontiguousarray(leaf) for name, leaf in _named(tree).items()}
+    arrays = {name: np.asarray(leaf, order='C') for name, leaf in _named(tree).items()}
     safetensors.numpy.save_file(arrays, temporary)
 
 
