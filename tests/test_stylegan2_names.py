@@ -12,6 +12,7 @@ from advmix_jax.interop.stylegan2_names import (
   generator_to_state,
   torch_names,
 )
+from advmix_jax.interop.weights import load_tree, save_tree
 from advmix_jax.models.stylegan2 import init_generator
 from advmix_jax.types import BadInputError
 from tests import stylegan2_reference as reference
@@ -51,6 +52,15 @@ def test_there_and_back_changes_no_bit():
   assert_same(
     without_filters(discriminator_to_state(*discriminator_from_state(DISCRIMINATOR))), DISCRIMINATOR
   )
+
+
+def test_files_of_our_own_hold_every_array_as_it_is(tmp_path):
+  """Noise strengths are scalars."""
+  _, params = generator_from_state(GENERATOR)
+  save_tree(tmp_path / 'generator.safetensors', params)
+  found = load_tree(tmp_path / 'generator.safetensors', params)
+  jax.tree.map(np.testing.assert_array_equal, found, params)
+  assert found['params']['layers_0']['noise_strength'].shape == ()
 
 
 def test_official_names_there_and_back(reference_dir):
