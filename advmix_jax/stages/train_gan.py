@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from advmix_jax import data, parallel
+from advmix_jax.interop import generator_folder
 from advmix_jax.interop.weights import save_tree
 from advmix_jax.models.growing import Lod, lod_of
 from advmix_jax.models.mapping import join_label
@@ -31,13 +32,14 @@ from advmix_jax.training.growth import Schedule, constant_schedule, growing_sche
 from advmix_jax.training.loop import Loop, run_loop
 from advmix_jax.training.path_length import PathLengthSettings
 from advmix_jax.types import Array, Decoder, PyTree
+from advmix_jax.workdir import write_json
 
 GRID_SIDE = 8
 WGAN_LEARNING_RATE = 2e-3  # At most (Karras et al. 2018).
 
 
 def run(experiment: Experiment) -> None:
-  """Writes `gan/generator.safetensors`, `gan/discriminator.safetensors` and grids of samples."""
+  """Writes `gan/`: both networks, what they are (`launch.generate` reads the folder), grids of samples."""
   if experiment.generator_file.exists():
     return
   config = experiment.config.generator
@@ -68,8 +70,12 @@ def run(experiment: Experiment) -> None:
     jax.jit(functools.partial(create, experiment))(experiment.key('gan')),
     experiment.workdir,
   )
+  write_json(
+    experiment.generator_file.with_name(generator_folder.DESCRIPTION),
+    generator_folder.describe(experiment.generator_model, experiment.discriminator_model),
+  )
   save_tree(experiment.discriminator_file, state.discriminator)
-  save_tree(experiment.generator_file, state.decoder_params())
+  save_tree(experiment.generator_file, state.decoder_params())  # Last: its presence says that all is there.
 
 
 def make_schedule(config: ConfigDict) -> Schedule:
