@@ -450,6 +450,8 @@ def telling_draw(scene: Scene, name: str, first: int, second: int) -> np.ndarray
 def colours(scene: Scene) -> list[Section]:
   """Figure 6: the mean colour of each class."""
   means = data.mean_colours(scene.experiment.config)
+  if means is None:
+    return []
   names = [str(label) for label in range(len(means))]
   figure = figures.save_mean_colours(scene.folder / 'mean_colours.png', means, names)
   sigma = scene.experiment.config.data.sigma
