@@ -38,12 +38,14 @@ def get_config() -> ml_collections.ConfigDict:
   )  # Processes that decode; 0 = threads of this one; -1 = by their number and the cores.
 
   c.generator = ml_collections.ConfigDict()
+  c.generator.path = ''  # Folder of a generator made by launch.convert; '' = one is trained on the data.
   c.generator.fmaps = (48, 32, 16)  # Feature maps at 4, 8, ... pixels (open).
   c.generator.latent_size = 32  # Size of z.
   c.generator.w_size = 32  # Size of one row of w. The paper's is 512.
   c.generator.mapping_layers = 4  # StyleGAN: 8.
   c.generator.total_kimg = 90.0  # Length of training in thousands of real images shown (open).
   c.generator.batch_size = 16  # In runs of minutes the number of updates counts most.
+  c.generator.mirror = False  # Real images are also shown with left and right exchanged.
   c.generator.learning_rate = 2e-3  # StyleGAN: 1e-3. Adam with beta1 0, beta2 0.99.
   c.generator.r1_gamma = 10.0
   c.generator.r1_interval = 8  # R1 every n-th step, n times as strong; 1 = exact, as StyleGAN 1.

@@ -40,17 +40,19 @@ def main(arguments: list[str] | None = None) -> int:
       mnist.download(options.dir)
     name = options.name or guess(options.dir)
     if name == 'mnist':
-      return check_mnist(options.dir)
+      check_mnist(options.dir)
+      return 0
     for key in ('dir', 'fit', 'crop', 'attribute', 'resolution'):
       config.data[key] = getattr(options, key)
     config.data.name = name
-    return check_pictures(config)
+    check_pictures(config)
   except BadInputError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
   except (RunError, OSError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
+  return 0
 
 
 def guess(directory: str) -> str:
@@ -66,16 +68,19 @@ def guess(directory: str) -> str:
     return 'folder' if has_pictures else 'mnist'
 
 
-def check_mnist(directory: str) -> int:
+def check_mnist(directory: str) -> None:
   """Prints what the idx files hold."""
   for part in ('train', 'test'):
     images, labels = mnist.read(directory, part, resolution=32)
     print(f'MNIST {part}: {len(images)} images, labels {labels.min()} to {labels.max()}: official')
-  return 0
 
 
-def check_pictures(config: ConfigDict) -> int:
-  """Prints the number of pictures by part and class, hidden files, and each file that cannot be used."""
+def check_pictures(config: ConfigDict) -> None:
+  """Prints the number of pictures by part and class, hidden files, and each file that cannot be used.
+
+  Raises:
+    BadInputError: there are such files.
+  """
   collection, problems = data.inspect(config)
   for i, part in enumerate(data.PARTS):
     labels = collection.labels[collection.parts == i]
@@ -89,17 +94,9 @@ def check_pictures(config: ConfigDict) -> int:
     print(f'hidden, left out: {name}')
   for problem in problems:
     print(f'cannot be used: {problem}')
-  if not problems:
-    return 0
-  hint = (
-    ''
-    if config.data.name != 'folder' or config.data.fit != 'none'
-    else '; --fit=crop, pad or resize takes more'
-  )
-  print(
-    f'error: found {len(problems)} files in {collection.place} that cannot be used{hint}', file=sys.stderr
-  )
-  return 2
+  if problems:
+    hint = '; --fit=crop, pad or resize takes more' if collection.framing.fit == 'none' else ''
+    raise BadInputError(f'found {len(problems)} files in {collection.place} that cannot be used{hint}')
 
 
 if __name__ == '__main__':

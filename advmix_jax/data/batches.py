@@ -28,3 +28,19 @@ def index_batches(num_examples: int, batch_size: int, seed: int) -> grain.MapDat
     .repeat()
     .batch(batch_size, batch_fn=lambda indices: np.asarray(indices, np.int32))
   )
+
+
+def take_mirrored(images: np.ndarray, positions: np.ndarray) -> np.ndarray:
+  """Takes from a data set twice as long as it is: from N on every image again, left and right exchanged.
+
+  Args:
+    images: `[N, H, W, C]`.
+    positions: `[B]` int in [0, 2N).
+
+  Returns:
+    `[B, H, W, C]`, a copy.
+  """
+  taken = images[positions % len(images)]
+  is_mirrored = positions >= len(images)
+  taken[is_mirrored] = taken[is_mirrored, :, ::-1]
+  return taken

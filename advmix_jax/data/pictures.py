@@ -100,6 +100,14 @@ def check_config(config: 'ml_collections.ConfigDict') -> None:
     raise bad_key('num_workers', data.num_workers, 'a number from 0, or -1')
 
 
+def facts(config: 'ml_collections.ConfigDict') -> dict[str, object]:
+  """How the images of a data set are framed, and what its classes are made of."""
+  data = config.data
+  if data.name == 'celeba':
+    return {'attribute': ', '.join(celeba.attribute_names(config)), 'crop': data.crop}
+  return {'fit': data.fit}
+
+
 def inspect(config: 'ml_collections.ConfigDict') -> tuple[Collection, list[Problem]]:
   """Scans and decodes everything, keeps no picture; returns every file that cannot be used.
 

@@ -66,6 +66,13 @@ def mean_colours(config: 'ml_collections.ConfigDict') -> np.ndarray | None:
   return coloured.mean_colours(config) if config.data.name in coloured.SOURCES else None
 
 
+def facts(config: 'ml_collections.ConfigDict', splits: Splits) -> dict[str, object]:
+  """What is said beside results on data sets of files: names of classes, and how images are framed."""
+  if config.data.name in coloured.SOURCES:
+    return {}
+  return {'class_names': list(splits.train.class_names), **pictures.facts(config)}
+
+
 def save_record(
   directory: str | os.PathLike[str], splits: Splits, config: 'ml_collections.ConfigDict'
 ) -> pathlib.Path:

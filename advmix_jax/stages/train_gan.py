@@ -38,7 +38,8 @@ def run(experiment: Experiment) -> None:
     return
   config = experiment.config.generator
   images = experiment.splits.generator.images
-  order = data.index_batches(len(images), config.batch_size, experiment.config.seed)
+  num_images = 2 * len(images) if config.mirror else len(images)
+  order = data.index_batches(num_images, config.batch_size, experiment.config.seed)
   settings = gan_settings(experiment.config)
   steps = {
     with_r1: parallel.pmap_step(
@@ -61,7 +62,7 @@ def run(experiment: Experiment) -> None:
       num_steps=num_steps,
       batch_size=config.batch_size,
       step_fn=lambda step, state, batch: steps[step % config.r1_interval == 0](state, batch),
-      batch_fn=lambda step: parallel.shard(to_float(images[order[step]])),
+      batch_fn=lambda step: parallel.shard(to_float(data.take_mirrored(images, order[step]))),
       saved=(
         *('step', 'key', 'generator', 'discriminator', 'generator_opt', 'discriminator_opt'),
         *('ema', 'w_avg', 'noise'),
