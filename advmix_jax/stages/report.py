@@ -26,6 +26,7 @@ NUM_PAIRS = 3  # Rows of Figure 2.
 NUM_ENCODED = 3  # Rows of Figure 5 from each split.
 MANY_STEPS = 50  # From here on Figure 5 shows a tenth of the steps too.
 NUM_VARIANTS = 4  # Mixed variants in Figure 5.
+NAME_LENGTH = 24  # Longer names of classes are cut in pictures.
 
 
 class Scene:
@@ -51,9 +52,17 @@ class Scene:
   def rows(self) -> tuple[MethodRow, ...]:
     """Rows of the method table; none before the stage evaluate."""
     try:
-      return method_rows(self.results['methods'])
+      return method_rows(self.results['methods'], self.experiment.splits.train.class_names)
     except BadInputError:
       return ()
+
+  @functools.cached_property
+  def class_names(self) -> tuple[str, ...]:
+    """Names of the classes as pictures show them; numbers where they have none."""
+    train = self.experiment.splits.train
+    names = [' '.join(name.split()) for name in train.class_names] or list(map(str, range(train.num_classes)))
+    short = [name if len(name) <= NAME_LENGTH else f'{name[: NAME_LENGTH - 1]}…' for name in names]
+    return tuple(name.replace('$', r'\$') for name in short)  # Else matplotlib reads formulas.
 
   @functools.cached_property
   def generator(self) -> PyTree:
@@ -271,6 +280,7 @@ def attacked_images(scene: Scene) -> list[Section]:
     np.asarray(batch.labels),
     [figures.Variants(name, x, scene.probabilities(x).argmax(axis=1)) for name, x in found.items()],
     predicted=scene.probabilities(originals).argmax(axis=1),
+    class_names=scene.class_names,
   )
   name = figures.method_title(scene.attacked_method)
   text = (
@@ -322,7 +332,13 @@ def generated_images(scene: Scene) -> list[Section]:
   )
   variants = scene.worst_latents(batch, attack_key)
   figure = figures.save_generated_panel(
-    scene.folder / 'generated.png', generated, variants, labels, before, scene.probabilities(variants)
+    scene.folder / 'generated.png',
+    generated,
+    variants,
+    labels,
+    before,
+    scene.probabilities(variants),
+    class_names=scene.class_names,
   )
   name = figures.method_title(scene.attacked_method)
   text = (
@@ -342,7 +358,8 @@ def encoder(scene: Scene) -> list[Section]:
   for name, part in encode.parts(experiment).items():
     chosen = one_per_class(part.labels, NUM_ENCODED)
     originals.append(part.images[chosen])
-    labels += [f'{"training" if name == "train" else name}, class {label}' for label in part.labels[chosen]]
+    part_name = 'training' if name == 'train' else name
+    labels += [f'{part_name},\nclass {scene.class_names[label]}' for label in part.labels[chosen]]
     final.append(encode.load_latents(experiment, name).w[chosen])
     index = jnp.asarray(part.index[chosen].astype(np.int32))
     keys.append(mixing.example_keys(experiment.key(f'encode/{name}'), index))
@@ -452,8 +469,7 @@ def colours(scene: Scene) -> list[Section]:
   means = data.mean_colours(scene.experiment.config)
   if means is None:
     return []
-  names = [str(label) for label in range(len(means))]
-  figure = figures.save_mean_colours(scene.folder / 'mean_colours.png', means, names)
+  figure = figures.save_mean_colours(scene.folder / 'mean_colours.png', means, scene.class_names)
   sigma = scene.experiment.config.data.sigma
   spread = 'exactly this colour' if not sigma else f'this colour with a standard deviation of {sigma:g}'
   text = (
