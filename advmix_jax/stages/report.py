@@ -26,7 +26,7 @@ NUM_PAIRS = 3  # Rows of Figure 2.
 NUM_ENCODED = 3  # Rows of Figure 5 from each split.
 MANY_STEPS = 50  # From here on Figure 5 shows a tenth of the steps too.
 NUM_VARIANTS = 4  # Mixed variants in Figure 5.
-NAME_LENGTH = 24  # Longer names of classes are cut in pictures.
+NAME_LENGTH = 18  # Longer names of classes are cut in pictures.
 
 
 class Scene:
