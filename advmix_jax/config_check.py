@@ -167,10 +167,15 @@ def check_sizes(config: ConfigDict) -> None:
   """The networks must fit the images, and the mixing level must cut the generator."""
   fmaps, resolution = config.generator.fmaps, config.data.resolution
   made = 2 ** (len(fmaps) + 1)
+  if config.generator.path:
+    raise BadInputError(
+      f"config.generator.path is {config.generator.path!r}, expected '': no generator is read from a file yet"
+    )
   if made != resolution:
     raise BadInputError(
       f'config.generator.fmaps has {len(fmaps)} entries, for images of {made} pixels; '
       f'config.data.resolution is {resolution}, expected one entry for each of 4, 8, ... {resolution} pixels'
+      ', or a generator in config.generator.path'
     )
   layers = 2 * len(fmaps)
   level = config.attack.mixing_level

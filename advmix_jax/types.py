@@ -120,6 +120,8 @@ class Dataset:
     index: `[N]` int64, position of each example in the source it was taken from.
     colours: `[N, 3]` float32 in [0, 1], the colour each digit was given, or None.
     num_classes: number of classes.
+    class_names: of the classes, in the order of the labels; () where they are numbers.
+    files: names of the files that the images were read from; () where there are none.
   """
 
   images: np.ndarray
@@ -127,6 +129,8 @@ class Dataset:
   index: np.ndarray
   colours: np.ndarray | None
   num_classes: int = flax.struct.field(pytree_node=False)
+  class_names: tuple[str, ...] = flax.struct.field(pytree_node=False, default=())
+  files: tuple[str, ...] = flax.struct.field(pytree_node=False, default=())
 
   def __len__(self) -> int:
     return len(self.labels)

@@ -18,7 +18,16 @@ from ml_collections import ConfigDict
 from advmix_jax.types import BadInputError, RunError
 
 # Keys that change neither results nor files, so a run may go on with other values of them.
-FREE_KEYS = ('stages', 'checkpoint', 'log_every_steps', 'compile_cache', 'data.dir', 'encode.vgg16_weights')
+FREE_KEYS = (
+  'stages',
+  'checkpoint',
+  'log_every_steps',
+  'compile_cache',
+  'data.dir',
+  'data.cache_dir',
+  'data.num_workers',
+  'encode.vgg16_weights',
+)
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 
 

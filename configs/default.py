@@ -12,19 +12,33 @@ def get_config() -> ml_collections.ConfigDict:
   c.stages = ('train_gan', 'encode', 'train', 'evaluate', 'report')
 
   c.data = ml_collections.ConfigDict()
-  c.data.name = 'digits'  # digits | mnist | rgb_mnist
-  c.data.dir = ''  # Folder of the files; '' looks under $ADVMIX_DATA_DIR.
+  c.data.name = 'digits'  # digits | mnist | rgb_digits | rgb_mnist | celeba | folder
+  c.data.dir = ''  # Folder of the files, or a zip; '' looks under $ADVMIX_DATA_DIR.
   c.data.resolution = 16  # Pixels; a power of two from 8.
   c.data.sigma = 0.0  # Standard deviation of the training colours around their class mean (section 5.1).
   c.data.mean_colours = ()  # Ten (r, g, b) in [0, 1]; () = ten even hues, saturation 0.7, value 0.9 (open).
   c.data.num_train = 0  # Images the classifier learns from, drawn evenly by class; 0 = all.
-  c.data.num_validation = 140  # Images held out of training, for choosing settings.
+  # Images for choosing settings: held out of training, or, where the data has a validation part of its own,
+  # so many of that (0 = all).
+  c.data.num_validation = 140
   c.data.num_test = 0  # Test images; 0 = all.
   c.data.split_seed = 0  # Fixes the split and the test colours: the test set is the same for every seed.
+  c.data.num_generator = 0  # Images the generator learns from, drawn as num_train; 0 = all training images.
   c.data.generator_classes = ()  # Share of each class in the generator's data (Table 1); () = as it is.
   c.data.generator_colours = ()  # rgb_mnist: its share of red, green, blue (Table 2); () = even.
+  # celeba: what is told apart. Several names, a,b: every combination of them is a class.
+  c.data.attribute = 'Smiling'
+  c.data.crop = 'centre'  # celeba: centre (178 pixels) | face (128 around the face) | none (squeezed) (open).
+  # folder: none (odd files are errors) | crop (middle square) | pad (black) | resize (squeezed). The last
+  # three also take grey pictures among coloured ones, and put transparent ones on black.
+  c.data.fit = 'none'
+  c.data.cache_dir = ''  # Where decoded pictures are kept; '' = ~/.cache/advmix_jax/data.
+  c.data.num_workers = (
+    -1
+  )  # Processes that decode; 0 = threads of this one; -1 = by their number and the cores.
 
   c.generator = ml_collections.ConfigDict()
+  c.generator.path = ''  # Folder of a generator made by launch.convert; '' = one is trained on the data.
   c.generator.fmaps = (48, 32, 16)  # Feature maps at 4, 8, ... pixels (open).
   c.generator.latent_size = 32  # Size of z.
   c.generator.w_size = 32  # Size of one row of w. The paper's is 512.

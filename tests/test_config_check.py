@@ -19,9 +19,13 @@ from advmix_jax.workdir import flatten
 from configs import default
 
 CONFIGS = [
+  ('celeba', 'small'),
   ('color_mnist', 'cpu'),
   ('color_mnist', 'paper'),
   ('digits', None),
+  ('folder', '32'),
+  ('folder', '64'),
+  ('folder', '128'),
   ('rgb_mnist', 'unbiased'),
   ('rgb_mnist', 'red99'),
   ('rgb_mnist', 'red999'),
@@ -70,6 +74,14 @@ def test_every_configuration_stands_the_checks_wherever_its_data_lies(name, vari
     config.attack.epsilonn = 1.0
 
 
+def test_celeba_of_the_paper_asks_for_a_generator():
+  config = load('celeba', 'paper')
+  assert 'config.data.resolution is 64' in complaint(config)
+  assert complaint(config).endswith('or a generator in config.generator.path')
+  config.generator.path = 'ffhq'
+  assert "config.generator.path is 'ffhq'" in complaint(config)
+
+
 @pytest.mark.parametrize('name, variant', CONFIGS)
 def test_every_configuration_goes_through_json(name, variant):
   config = load(name, variant)
@@ -81,7 +93,13 @@ def test_every_configuration_goes_through_json(name, variant):
 
 @pytest.mark.parametrize(
   'name, variants',
-  [('color_mnist', 'cpu and paper'), ('rgb_mnist', 'red99, red999'), ('stylegan1', '1, 2, 4, 8')],
+  [
+    ('celeba', 'small and paper'),
+    ('color_mnist', 'cpu and paper'),
+    ('folder', '32, 64, 128'),
+    ('rgb_mnist', 'red99, red999'),
+    ('stylegan1', '1, 2, 4, 8'),
+  ],
 )
 def test_an_unknown_variant_is_told_the_variants(name, variants):
   with pytest.raises(ValueError, match=f"{name}.py has the variants .*{variants}, not 'gpu'"):
@@ -92,7 +110,7 @@ def test_every_key_has_a_rule():
   """`data.*` and `seed` are checked with the data, names of stages and methods against their tables."""
   values = flatten(default.get_config().to_dict())
   elsewhere = {key for key in values if key.startswith('data.')} | {'seed', 'stages', 'train.methods'}
-  elsewhere.add('encode.vgg16_weights')  # Checked together with the features.
+  elsewhere |= {'encode.vgg16_weights', 'generator.path'}  # Checked together with what they replace.
   flags = {key for key, value in values.items() if isinstance(value, bool)}
   assert set(RULES) == set(values) - elsewhere - flags
 

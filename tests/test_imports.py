@@ -32,7 +32,7 @@ ALLOWED = {
   'progress': BASE,
   'interruption': BASE,
   'workdir': BASE,
-  'data': (*BASE, 'data'),
+  'data': (*BASE, 'data', 'interruption', 'progress', 'workdir'),  # Decoding takes minutes and writes a file.
   'interop': (*BASE, 'interop', 'models', 'workdir'),
   'report': (*BASE, 'report'),
   'config_check': (

@@ -1,10 +1,90 @@
 """Which examples: stratified splits, balanced subsets and class-biased subsets, each fixed by a seed."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from advmix_jax.data.errors import bad_key
 from advmix_jax.types import BadInputError
+
+if TYPE_CHECKING:
+  import ml_collections
+
+# Streams of random numbers, so that no two draws of one seed are the same.
+_STREAMS = {'test': 1, 'validation': 2, 'num_test': 3, 'num_train': 4, 'generator': 5}
+
+
+class Selection(NamedTuple):
+  """Positions of the examples that a run uses, each ascending int64.
+
+  Attributes:
+    train: what the classifier learns from, within the training pool.
+    generator: what the generator learns from, within the training pool.
+    rest: all of the training pool but what was drawn from it for validation.
+    validation: within the data's own validation part, or, where it has none, within the training pool.
+    test: within the test part.
+  """
+
+  train: np.ndarray
+  generator: np.ndarray
+  rest: np.ndarray
+  validation: np.ndarray
+  test: np.ndarray
+
+
+def rng(name: str, seed: int) -> np.random.Generator:
+  """The random numbers of one of the draws below."""
+  return np.random.default_rng((_STREAMS[name], seed))
+
+
+def select(
+  config: 'ml_collections.ConfigDict',
+  pool: np.ndarray,
+  test: np.ndarray,
+  validation: np.ndarray | None = None,
+) -> Selection:
+  """Draws what the keys `data.num_*` and `data.generator_classes` ask for.
+
+  Fixed by `data.split_seed` (validation and test) and `config.seed` (training and the generator's data). With
+  equal numbers the generator and the classifier get the same images.
+
+  Args:
+    config: the whole configuration; the numbers must be possible.
+    pool: `[N]` labels of the training images.
+    test: `[M]` labels of the test images.
+    validation: labels of the data's own validation part, of which `num_validation` are drawn, 0 = all;
+      None = they are taken out of the pool, 0 = none.
+  """
+  data = config.data
+  everything = np.arange(len(pool))
+  validation_rng = rng('validation', data.split_seed)
+  if validation is None:
+    validation_at = stratified(pool, data.num_validation, validation_rng)
+    rest = np.setdiff1d(everything, validation_at)
+  else:
+    validation_at = stratified(validation, data.num_validation or len(validation), validation_rng)
+    rest = everything
+
+  def drawn(num: int) -> np.ndarray:
+    return rest[balanced(pool[rest], num, rng('num_train', config.seed))] if num else rest
+
+  generator = drawn(data.num_generator)
+  if len(data.generator_classes):
+    generator = rest[by_class_shares(pool[rest], data.generator_classes, rng('generator', config.seed))]
+  test_at = np.arange(len(test))
+  if data.num_test:
+    test_at = stratified(test, data.num_test, rng('num_test', data.split_seed))
+  return Selection(drawn(data.num_train), generator, rest, validation_at, test_at)
+
+
+def check_shares(key: str, shares: Sequence[float], num: int) -> None:
+  """Raises `BadInputError`, naming `config.data.KEY`, unless these are `num` shares that sum to 1."""
+  expected = f'{num} shares from 0 that sum to 1'
+  if len(shares) != num or not all(isinstance(share, int | float) and 0 <= share <= 1 for share in shares):
+    raise bad_key(key, tuple(shares), expected)
+  if abs(sum(shares) - 1) > 1e-6:
+    raise bad_key(key, f'{tuple(shares)}, which sum to {sum(shares):g}', expected)
 
 
 def stratified(labels: np.ndarray, num: int, rng: np.random.Generator) -> np.ndarray:

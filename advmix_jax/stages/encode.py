@@ -76,7 +76,13 @@ def parts(experiment: Experiment) -> dict[str, Dataset]:
   attacked = experiment.evaluated
   positions = experiment.attacked_positions
   everything[experiment.config.evaluate.split] = Dataset(
-    attacked.images[positions], attacked.labels[positions], positions, None, attacked.num_classes
+    images=attacked.images[positions],
+    labels=attacked.labels[positions],
+    index=positions,
+    colours=None,
+    num_classes=attacked.num_classes,
+    class_names=attacked.class_names,
+    files=tuple(attacked.files[i] for i in positions) if attacked.files else (),
   )
   return everything
 
@@ -203,20 +209,30 @@ def encode_part(
       update(stop, '')
   errors = np.concatenate([read_arrays(file)['error'] for file in files])
   worst = np.argsort(-errors, kind='stable')[:WORST_LISTED]
-  variance = float(np.var(to_float(part.images)))
   write_json(
     experiment.latents_file(name),
     {
       'shards': [file.name for file in files],
       'num_images': len(part),
       'error': {'mean': float(errors.mean()), 'median': float(np.median(errors)), 'max': float(errors.max())},
-      'variance_of_images': variance,
+      'variance_of_images': variance(part.images),
       'worst': [
-        {'index': int(part.index[i]), 'label': int(part.labels[i]), 'error': float(errors[i])} for i in worst
+        {'index': int(part.index[i]), 'label': int(part.labels[i]), 'error': float(errors[i])}
+        | ({'file': part.files[i]} if part.files else {})
+        for i in worst
       ],
     },
   )
   experiment.workdir.log(0, {f'encode/{name}/error/mean': float(errors.mean())})
+
+
+def variance(images: np.ndarray) -> float:
+  """Of uint8 images on the scale of [-1, 1]; exact, in parts: a large data set does not fit as floats."""
+  total = squares = 0
+  for start in range(0, len(images), 1024):
+    chunk = images[start : start + 1024].astype(np.int64)
+    total, squares = total + int(chunk.sum()), squares + int((chunk * chunk).sum())
+  return (squares / images.size - (total / images.size) ** 2) / 127.5**2
 
 
 def encode_padded(

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from advmix_jax import evaluation, interruption, parallel
+from advmix_jax import data, evaluation, interruption, parallel
 from advmix_jax.methods import latent_attack_settings
 from advmix_jax.progress import track
 from advmix_jax.ranges import to_uint8
@@ -59,6 +59,7 @@ def results(experiment: Experiment, methods: dict[str, dict]) -> dict:
       'select': config.evaluate.select,
       'start_from': config.evaluate.start_from,
     },
+    **data.facts(config, experiment.splits),
     'encoder_features': config.encode.features,
     'encoder_feature_layers': list(feature_layers(config)),
     'reconstruction_error': {

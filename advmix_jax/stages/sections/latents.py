@@ -53,7 +53,8 @@ def encoder(scene: Scene) -> list[Section]:
   for name, part in encode.parts(experiment).items():
     chosen = one_per_class(part.labels, NUM_ENCODED)
     originals.append(part.images[chosen])
-    labels += [f'{"training" if name == "train" else name}, class {label}' for label in part.labels[chosen]]
+    part_name = 'training' if name == 'train' else name
+    labels += [f'{part_name},\nclass {scene.class_names[label]}' for label in part.labels[chosen]]
     final.append(encode.load_latents(experiment, name).w[chosen])
     index = jnp.asarray(part.index[chosen].astype(np.int32))
     keys.append(mixing.example_keys(experiment.key(f'encode/{name}'), index))

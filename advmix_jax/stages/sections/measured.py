@@ -40,8 +40,9 @@ def accuracy(scene: Scene) -> list[Section]:
 def colours(scene: Scene) -> list[Section]:
   """Figure 6: the mean colour of each class."""
   means = data.mean_colours(scene.experiment.config)
-  names = [str(label) for label in range(len(means))]
-  figure = pictures.save_mean_colours(scene.folder / 'mean_colours.png', means, names)
+  if means is None:
+    return []
+  figure = pictures.save_mean_colours(scene.folder / 'mean_colours.png', means, scene.class_names)
   sigma = scene.experiment.config.data.sigma
   spread = 'exactly this colour' if not sigma else f'this colour with a standard deviation of {sigma:g}'
   text = (

@@ -16,6 +16,7 @@ from advmix_jax.types import Array, Batch, PyTree, TrainState
 from advmix_jax.workdir import read_json, read_metrics
 
 NUM_DRAWS = 256  # Random augmentations from which a picture is picked.
+NAME_LENGTH = 18  # Longer names of classes are cut in pictures.
 
 
 class Scene:
@@ -54,7 +55,15 @@ class Scene:
   @property
   def rows(self) -> tuple[MethodRow, ...]:
     """Rows of the method table."""
-    return method_rows(self.results['methods'])
+    return method_rows(self.results['methods'], self.experiment.splits.train.class_names)
+
+  @functools.cached_property
+  def class_names(self) -> tuple[str, ...]:
+    """Names of the classes as pictures show them; numbers where they have none."""
+    train = self.experiment.splits.train
+    names = [' '.join(name.split()) for name in train.class_names] or list(map(str, range(train.num_classes)))
+    short = [name if len(name) <= NAME_LENGTH else f'{name[: NAME_LENGTH - 1]}…' for name in names]
+    return tuple(name.replace('$', r'\$') for name in short)  # Else matplotlib reads formulas.
 
   @functools.cached_property
   def generator(self) -> PyTree:

@@ -34,6 +34,7 @@ def attacked_images(scene: Scene) -> list[Section]:
     np.asarray(batch.labels),
     [pictures.Variants(name, x, scene.probabilities(x).argmax(axis=1)) for name, x in found.items()],
     predicted=scene.probabilities(scene.originals).argmax(axis=1),
+    class_names=scene.class_names,
   )
   name = method_title(scene.attacked_method)
   text = (
@@ -85,7 +86,13 @@ def generated_images(scene: Scene) -> list[Section]:
   )
   variants = scene.worst_latents(batch, attack_key)
   figure = pictures.save_generated_panel(
-    scene.folder / 'generated.png', generated, variants, labels, before, scene.probabilities(variants)
+    scene.folder / 'generated.png',
+    generated,
+    variants,
+    labels,
+    before,
+    scene.probabilities(variants),
+    class_names=scene.class_names,
   )
   name = method_title(scene.attacked_method)
   text = (

@@ -1,0 +1,205 @@
+"""People's own pictures: `split/class/*.png|jpg`, or StyleGAN's layout with `dataset.json`; folders and zips.
+
+DIR/train/CLASS/*.png   DIR/test/CLASS/*.png   DIR/validation/CLASS/*.png (or val/, may be missing)
+DIR/train/dataset.json  ...                    the same, with StyleGAN's labels
+DIR/train.zip           DIR/test.zip           each part in a zip of either layout
+DIR/dataset.json, FILE.zip, DIR/CLASS/*.png    one whole, out of which test images are drawn
+"""
+
+import json
+import pathlib
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from advmix_jax.data.collection import PARTS, Collection, Problem, problems_error
+from advmix_jax.data.errors import bad_key
+from advmix_jax.data.file_tree import File, is_hidden, list_files, read_file
+from advmix_jax.data.framing import FITS, Framing
+from advmix_jax.types import BadInputError
+
+if TYPE_CHECKING:
+  import ml_collections
+
+LABELS = 'dataset.json'
+FOLDERS = {'train': 'train', 'validation': 'validation', 'val': 'validation', 'test': 'test'}
+SUFFIXES = ('.png', '.jpg', '.jpeg')
+EXPECTED = (
+  'train/CLASS/*.png or *.jpg and test/CLASS/..., or a folder or zip with the dataset.json of StyleGAN; '
+  'see "Your own pictures" in README.md'
+)
+
+
+class _Labelled(NamedTuple):
+  """Files of one part with the names of their classes."""
+
+  files: list[File]
+  classes: list[str]
+  problems: list[Problem]
+
+
+def check_config(config: 'ml_collections.ConfigDict') -> None:
+  """Checks the keys of folders alone. Raises `BadInputError`, naming the key."""
+  if config.data.fit not in FITS:
+    raise bad_key('fit', config.data.fit, ' | '.join(FITS))
+
+
+def scan(config: 'ml_collections.ConfigDict', resolution: int) -> Collection:
+  """Finds the pictures and their classes; decodes none.
+
+  Raises:
+    BadInputError: there is no such folder or zip, it has neither layout, or fewer than two classes.
+  """
+  if not config.data.dir:
+    raise BadInputError(f"config.data.dir is '', expected the path of {EXPECTED}")
+  root = pathlib.Path(config.data.dir)
+  if not root.exists():
+    raise BadInputError(f'config.data.dir={root}: not found, expected {EXPECTED}')
+  hidden: list[str] = []
+  parts, problems = _split_parts(root, hidden)
+  labelled = {part: _labelled(files, prefix) for part, (files, prefix) in parts.items()}
+  names = _class_names(c for part in labelled.values() for c in part.classes)
+  number = {name: i for i, name in enumerate(names)}
+  ordered = [(PARTS.index(part), labelled[part]) for part in PARTS if part in labelled]
+  collection = Collection(
+    place=str(root),
+    files=tuple(file for _, part in ordered for file in part.files),
+    labels=np.asarray([number[c] for _, part in ordered for c in part.classes], np.int32),
+    parts=np.repeat([i for i, _ in ordered], [len(part.files) for _, part in ordered]).astype(np.int8),
+    has_test='test' in labelled,
+    class_names=names,
+    framing=Framing(resolution, config.data.fit),
+    problems=(*problems, *(problem for _, part in ordered for problem in part.problems)),
+    hidden=tuple(hidden),
+  )
+  if len(names) < 2 and collection.problems:
+    raise problems_error(collection, collection.problems)
+  if len(names) < 2:
+    found = f'the only class {names[0]!r}' if names else 'no labelled pictures'
+    raise BadInputError(f'config.data.dir={root}: found {found}, expected {EXPECTED}')
+  if 'train' not in labelled:
+    raise BadInputError(f'config.data.dir={root}: found no train/, expected {EXPECTED}')
+  return collection
+
+
+def _split_parts(
+  root: pathlib.Path, hidden: list[str]
+) -> tuple[dict[str, tuple[list[File], str]], list[Problem]]:
+  """Files of each part with the folder in front of their names; hidden ones are moved to `hidden`.
+
+  Data without parts is all 'train'.
+  """
+  zips = [root / f'{name}.zip' for name in FOLDERS if (root / f'{name}.zip').is_file()]
+  if zips:
+    parts: dict[str, tuple[list[File], str]] = {}
+    for path in zips:
+      part = _new_part(FOLDERS[path.stem], parts, root)
+      parts[part] = (_visible(list_files(path), hidden), '')
+    return parts, []
+  files = _visible(list_files(root), hidden)
+  tops = {file.name.split('/')[0] for file in files if '/' in file.name}
+  if any(file.name == LABELS for file in files) or not tops.intersection(FOLDERS):
+    return {'train': (files, '')}, []
+  parts, problems = {}, []
+  for top in sorted(tops):
+    inside = [file for file in files if file.name.startswith(f'{top}/')]
+    if top in FOLDERS:
+      parts[_new_part(FOLDERS[top], parts, root)] = (inside, f'{top}/')
+    else:
+      problems += [Problem(f.name, 'in none of train/, validation/ or val/, and test/') for f in inside]
+  # At the top only pictures and links matter; anything else is a README or a licence.
+  loose = [file for file in files if '/' not in file.name]
+  problems += [Problem(f.name, f.problem or 'outside of train/ and test/') for f in loose if _matters(f)]
+  return parts, problems
+
+
+def _new_part(part: str, parts: dict, root: pathlib.Path) -> str:
+  if part in parts:
+    raise BadInputError(f'config.data.dir={root}: found both val and validation, expected one of them')
+  return part
+
+
+def _visible(files: list[File], hidden: list[str]) -> list[File]:
+  hidden += [file.name for file in files if is_hidden(file.name)]
+  return [file for file in files if not is_hidden(file.name)]
+
+
+def _matters(file: File) -> bool:
+  return bool(file.problem) or file.name.lower().endswith(SUFFIXES)
+
+
+def _labelled(files: list[File], prefix: str) -> _Labelled:
+  labels = next((file for file in files if file.name == prefix + LABELS), None)
+  return _by_folder(files, prefix) if labels is None else _by_list(files, prefix, labels)
+
+
+def _by_folder(files: list[File], prefix: str) -> _Labelled:
+  """`CLASS/FILE`: the class is the folder."""
+  result = _Labelled([], [], [])
+  for file in files:
+    label, *rest = file.name.removeprefix(prefix).split('/')
+    if file.problem:
+      result.problems.append(Problem(file.name, file.problem))
+    elif len(rest) == 1 and file.name.lower().endswith(SUFFIXES):
+      result.files.append(file)
+      result.classes.append(label)
+    elif rest or _matters(file):
+      wanted = 'outside of a class folder' if len(rest) != 1 else 'neither .png, .jpg nor .jpeg'
+      result.problems.append(Problem(file.name, wanted))
+  return result
+
+
+def _by_list(files: list[File], prefix: str, labels: File) -> _Labelled:
+  """StyleGAN's `dataset.json`: `{"labels": [["00000/img00000000.png", 3], ...]}`."""
+  classes = _read_labels(labels)
+  result = _Labelled([], [], [])
+  for file in files:
+    name = file.name.removeprefix(prefix)
+    label = classes.pop(name, None)
+    if file.problem:
+      result.problems.append(Problem(file.name, file.problem))
+    elif label is not None:
+      result.files.append(file)
+      result.classes.append(label)
+    elif _matters(file):
+      result.problems.append(Problem(file.name, f'without a label in {labels.name}'))
+  result.problems.extend(
+    Problem(prefix + name, f'not found, but listed in {labels.name}') for name in classes
+  )
+  return result
+
+
+def _read_labels(file: File) -> dict[str, str]:
+  """The class of each file in a `dataset.json`: whole numbers, or lists with one 1 among zeros."""
+  where = f'{file.root}: {file.name}'
+  if file.problem:
+    raise BadInputError(f'{where}: {file.problem}, expected a plain file')
+  try:
+    value = json.loads(read_file(file.root, file.name))
+    pairs = [(name, label) for name, label in value['labels']]
+  except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+    raise BadInputError(
+      f'{where}: found no list of labels ({type(error).__name__}: {error}), expected '
+      '{"labels": [["name.png", 0], ...]}'
+    ) from None
+  classes = {}
+  for name, label in pairs:
+    if isinstance(label, list) and all(x in (0, 1) for x in label) and sum(label) == 1:
+      label = label.index(1)
+    if not isinstance(name, str) or not isinstance(label, int) or isinstance(label, bool) or name in classes:
+      raise BadInputError(
+        f'{where}: found {name!r} with label {label!r}, expected each name once, with a whole number'
+      )
+    classes[name.replace('\\', '/')] = str(label)
+  return classes
+
+
+def _class_names(classes: Iterable[str]) -> tuple[str, ...]:
+  """Each class once; numbers within names count as numbers, so that 10 follows 9."""
+
+  def natural(name: str) -> list[tuple[int, int | str]]:
+    return [(0, int(p)) if p.isdecimal() else (1, p) for p in re.split(r'(\d+)', name) if p]
+
+  return tuple(sorted(set(classes), key=lambda name: (natural(name), name)))
