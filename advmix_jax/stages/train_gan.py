@@ -167,7 +167,9 @@ def step_fn(config: ConfigDict, schedule: Schedule) -> Callable[[int, GanState, 
 
   def run_step(step: int, state: GanState, batch: GanBatch) -> PyTree:
     if schedule.is_restart(step):
-      state = parallel.replicate(restart_optimisers(state))
+      # Waits for the step before: on a CPU of several devices small programs started between the parts of an
+      # unfinished collective can take the threads that its other parts need.
+      state = parallel.replicate(restart_optimisers(jax.block_until_ready(state)))
     lod = lod_of(schedule.lod[step])
     if is_growing:
       state = state.replace(lod=parallel.replicate(Lod(lod.floor, jnp.float32(lod.share))))
