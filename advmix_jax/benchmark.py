@@ -21,8 +21,9 @@ import optax
 from advmix_jax import attack, encoding, evaluation
 from advmix_jax.methods import METHODS
 from advmix_jax.models.classifier import make_classifier
+from advmix_jax.models.decoder import generator_decoder, init_generator
 from advmix_jax.models.discriminator import Discriminator
-from advmix_jax.models.stylegan import StyleGAN, init_generator, stylegan_decoder
+from advmix_jax.models.stylegan import StyleGAN
 from advmix_jax.ranges import to_uint8
 from advmix_jax.training.classifier import create_train_state, train_step
 from advmix_jax.training.gan import gan_step
@@ -106,7 +107,7 @@ class Reference:
     self.networks = n = networks
     self.generator = StyleGAN(n.fmaps, latent_size=n.w_size, w_size=n.w_size, mapping_layers=n.mapping_layers)
     self.discriminator = Discriminator(n.fmaps)
-    self.decoder = stylegan_decoder(self.generator, n.mixing_level)
+    self.decoder = generator_decoder(self.generator, n.mixing_level)
     self.params = init_generator(jax.random.key(0), self.generator)
     size, rng = self.generator.resolution, np.random.default_rng(0)
     self.images = jnp.asarray(rng.uniform(-1, 1, (n.batch_size, size, size, 3)), jnp.float32)

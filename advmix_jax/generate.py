@@ -16,7 +16,7 @@ import numpy as np
 from advmix_jax import interruption
 from advmix_jax.interop.generator_folder import Generator
 from advmix_jax.latents import Latents
-from advmix_jax.models.stylegan import truncate
+from advmix_jax.models.mapping import truncate
 from advmix_jax.progress import track
 from advmix_jax.ranges import to_uint8
 from advmix_jax.report.grids import save_grid, save_style_mixing
@@ -51,7 +51,6 @@ def truncated(generator: Generator, w: np.ndarray, psi: float = 1.0, cutoff: int
   """
   if cutoff is None:
     cutoff = generator.truncation.cutoff
-  cutoff = w.shape[1] if cutoff is None else cutoff
   return np.asarray(truncate(jnp.asarray(w), jnp.asarray(generator.params['w_avg']), psi, cutoff))
 
 

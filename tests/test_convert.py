@@ -12,7 +12,7 @@ import pytest
 
 from advmix_jax.interop import convert, generator_folder
 from advmix_jax.interop.official import read_official
-from advmix_jax.models import stylegan
+from advmix_jax.models.decoder import init_generator
 from advmix_jax.types import BadInputError
 from launch import convert as command
 from tests import official_files as files
@@ -171,8 +171,9 @@ def test_options_that_no_shape_tells_come_from_the_file_or_from_its_own_codes_de
   assert first.kind == 'StyleGAN 2 (TensorFlow)' and first.discriminator.mbstd_group_size == 4
   clamped = read_official(tf_file(path, g_options={'conv_clamp': 256, 'truncation_psi': 0.8}))
   assert clamped.generator.conv_clamp == 256 and clamped.truncation.psi == 0.8
-  cut = read_official(stylegan1_file(path, truncation_psi=0.5, truncation_cutoff=None))
-  assert (cut.truncation.psi, cut.truncation.cutoff) == (1.0, None)  # Off, in StyleGAN 1.
+  for psi, cutoff in ((0.5, None), (None, 8), (0.5, 0)):  # Off, in StyleGAN 1.
+    found = read_official(stylegan1_file(path, truncation_psi=psi, truncation_cutoff=cutoff))
+    assert (found.truncation.psi, found.truncation.cutoff) == (1.0, None)
 
 
 def test_classes_are_kept(tmp_path):
@@ -297,7 +298,7 @@ def test_a_generator_of_a_run_is_a_folder_too(tmp_path):
 )
 def test_damaged_folders_are_named(name, change, message, tmp_path):
   model = tiny.generator()
-  params = tiny.random_params(jax.eval_shape(lambda: stylegan.init_generator(jax.random.key(0), model)), 0)
+  params = tiny.random_params(jax.eval_shape(lambda: init_generator(jax.random.key(0), model)), 0)
   generator_folder.save_generator(tmp_path, generator_folder.describe(model), params)
   path = tmp_path / name
   if change is None:

@@ -11,7 +11,8 @@ import pytest
 
 from advmix_jax import interruption
 from advmix_jax.interop import generator_folder
-from advmix_jax.models.stylegan2 import StyleGAN2, init_generator
+from advmix_jax.models.decoder import init_generator
+from advmix_jax.models.stylegan2 import StyleGAN2
 from advmix_jax.types import Interrupted
 from launch import generate as command
 from tests import tiny

@@ -9,9 +9,11 @@ import pytest
 
 from advmix_jax.interop.stylegan1_pickle import stylegan1_discriminator, stylegan1_generator
 from advmix_jax.interop.tf_pickle import Network
+from advmix_jax.models.decoder import generator_decoder
 from advmix_jax.models.discriminator import Discriminator
 from advmix_jax.models.growing import lod_of
-from advmix_jax.models.stylegan import StyleGAN, stylegan_decoder, truncate
+from advmix_jax.models.mapping import truncate
+from advmix_jax.models.stylegan import StyleGAN
 from tests import stylegan1_by_hand as by_hand
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -190,7 +192,7 @@ def test_the_cut_holds_at_every_level_of_every_variant(lod):
 
   @jax.jit
   def cut(params, w):
-    return [stylegan_decoder(c.generator, level).decode(params, w) for level in range(1, 10)]
+    return [generator_decoder(c.generator, level).decode(params, w) for level in range(1, 10)]
 
   for level, images in enumerate(cut(c.params, c.w), 1):
     np.testing.assert_allclose(images, whole, rtol=1e-5, atol=1e-5, err_msg=f'level {level}')

@@ -6,16 +6,12 @@ import numpy as np
 import pytest
 
 from advmix_jax.interop.stylegan2_names import discriminator_from_state, generator_from_state
+from advmix_jax.models.decoder import generator_decoder, init_generator
 from advmix_jax.models.discriminator import block_names
 from advmix_jax.models.discriminator2 import Discriminator2
-from advmix_jax.models.mapping import join_label
+from advmix_jax.models.mapping import join_label, truncate
 from advmix_jax.models.noise import draw_noise
-from advmix_jax.models.stylegan2 import (
-  StyleGAN2,
-  init_generator,
-  stylegan2_decoder,
-  truncate,
-)
+from advmix_jax.models.stylegan2 import StyleGAN2
 from tests import stylegan2_reference as reference
 from tests import tiny
 from tests.tiny import normal
@@ -113,7 +109,7 @@ def test_coarse_then_fine_is_the_whole_network_at_every_level(generator):
   whole, cut = jax.jit(
     lambda w: (
       model.apply({'params': params['params']}, w, params['noise'], method='synthesis'),
-      [stylegan2_decoder(model, level).decode(params, w) for level in range(1, 6)],
+      [generator_decoder(model, level).decode(params, w) for level in range(1, 6)],
     )
   )(w)
   np.testing.assert_allclose(whole, expected, atol=1e-4)
@@ -148,22 +144,17 @@ def test_fine_repeats_only_what_takes_a_row_of_w_perp(generator, level):
 @pytest.mark.parametrize('level', [0, 6, -1])
 def test_levels_outside_the_network_are_refused(generator, level):
   with pytest.raises(ValueError, match=f'mixing level {level} is outside 1..5 of a generator with 6 layers'):
-    stylegan2_decoder(generator[0], level)
+    generator_decoder(generator[0], level)
 
 
-def test_a_decoder_of_a_generator_with_labels_maps_with_one_of_them_or_takes_it_from_z():
+def test_a_decoder_of_a_generator_with_labels_takes_them_from_z():
   state = reference.random_generator((4, 3), label_size=3)
   model, params = generator_from_state(state)
   z = np.asarray(normal(0, 2, 5))
-  w = jax.jit(stylegan2_decoder(model, 2, label=1).map_z)(params, z)
-  np.testing.assert_allclose(w[:, 0], reference.mapping(state, z, one_hot([1, 1], 3)), atol=1e-5)
-  decoder = stylegan2_decoder(model, 2)
+  decoder = generator_decoder(model, 2)
   assert decoder.latent_size == 5 + 3
   w = jax.jit(decoder.map_z)(params, join_label(z, one_hot([2, 0], 3)))
   np.testing.assert_allclose(w[:, 0], reference.mapping(state, z, one_hot([2, 0], 3)), atol=1e-5)
-  for label in (3, -1):
-    with pytest.raises(ValueError, match=f'label {label} is none of a generator with 3 labels'):
-      stylegan2_decoder(model, 2, label)
   with pytest.raises(ValueError, match='labels: found none per example, expected 3'):
     apply(model, params['params'], z, method='map_z')
 
@@ -192,17 +183,6 @@ def test_noise_of_each_example_its_own(generator):
       model, params['params'], w[i : i + 1], tuple(n[i : i + 1] for n in noise), method='synthesis'
     )
     np.testing.assert_allclose(both[i], alone[0], atol=1e-5)
-
-
-def test_truncation_moves_all_rows_unless_a_cutoff_is_given():
-  w, w_avg = normal(0, 2, 4, 3), np.asarray(normal(1, 3))
-  moved = w_avg + (np.asarray(w) - w_avg) * 0.7
-  np.testing.assert_allclose(truncate(w, w_avg, 0.7), moved, rtol=1e-5)
-  np.testing.assert_allclose(truncate(w, w_avg, 0.7, 9), moved, rtol=1e-5)
-  partly = np.concatenate([moved[:, :2], w[:, 2:]], axis=1)
-  np.testing.assert_allclose(truncate(w, w_avg, 0.7, 2), partly, rtol=1e-5)
-  for psi, cutoff in ((1.0, None), (1.0, 2), (0.7, 0)):
-    np.testing.assert_array_equal(truncate(w, w_avg, psi, cutoff), w)
 
 
 def test_the_largest_official_networks_have_the_published_number_of_parameters():
@@ -276,7 +256,7 @@ def test_official_generator(official):
 def test_official_generator_cut_at_every_level(official):
   model, params = generator_from_state(part(official, 'G_ema/'))
   decode = jax.jit(
-    lambda w: [stylegan2_decoder(model, level).decode(params, w) for level in range(1, model.num_layers)]
+    lambda w: [generator_decoder(model, level).decode(params, w) for level in range(1, model.num_layers)]
   )
   for image in decode(official['wplus']):
     np.testing.assert_allclose(image, nhwc(official['img_const_wplus']), atol=2e-4)

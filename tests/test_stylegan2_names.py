@@ -13,7 +13,7 @@ from advmix_jax.interop.stylegan2_names import (
   torch_names,
 )
 from advmix_jax.interop.weights import load_tree, save_tree
-from advmix_jax.models.stylegan2 import init_generator
+from advmix_jax.models.decoder import init_generator
 from advmix_jax.types import BadInputError
 from tests import stylegan2_reference as reference
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from advmix_jax.models.classifier import Linear, TruncatedVGG
-from advmix_jax.models.stylegan import StyleGAN, init_generator, stylegan_decoder
+from advmix_jax.models.decoder import generator_decoder, init_generator
+from advmix_jax.models.stylegan import StyleGAN
 from advmix_jax.types import Array, Decoder, PyTree
 
 NUM_CLASSES = 3
@@ -44,7 +45,7 @@ def generator_params(model: StyleGAN, seed: int = 0) -> PyTree:
 @functools.cache
 def decoder(mixing_level: int = 2, fmaps: tuple[int, ...] = (6, 4)) -> tuple[Decoder, PyTree]:
   model = generator(fmaps)
-  return stylegan_decoder(model, mixing_level), generator_params(model)
+  return generator_decoder(model, mixing_level), generator_params(model)
 
 
 def linear_decoder(mixing_level: int = 1, num_layers: int = 3, w_size: int = 4) -> Decoder:

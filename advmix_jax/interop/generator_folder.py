@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from advmix_jax.interop.weights import load_tree, save_tree
 from advmix_jax.models.architectures import ARCHITECTURES
-from advmix_jax.models.stylegan import init_generator
+from advmix_jax.models.decoder import generator_decoder, init_generator
 from advmix_jax.types import BadInputError, Decoder, PyTree
 from advmix_jax.workdir import write_json
 
@@ -68,7 +68,7 @@ class Generator(NamedTuple):
       BadInputError: the generator has no such level.
     """
     self.check_level(mixing_level)
-    return ARCHITECTURES[self.architecture].decoder(self.module, mixing_level)
+    return generator_decoder(self.module, mixing_level)
 
   def check_level(self, mixing_level: int) -> None:
     """Raises `BadInputError` if the generator cannot be cut there."""

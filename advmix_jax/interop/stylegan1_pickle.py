@@ -25,7 +25,7 @@ def stylegan1_generator(network: Network) -> tuple[dict[str, Any], PyTree]:
   Returns:
     The sizes, keyword arguments of `models.stylegan.StyleGAN` (options only where they are not its defaults),
     and the parameters `{'params', 'noise': L x [1, R_i, R_i, 1], 'w_avg': [D]}` as
-    `models.stylegan.init_generator` makes them; float32, images NHWC.
+    `models.decoder.init_generator` makes them; float32, images NHWC.
 
   Raises:
     BadInputError: another architecture, an option we do not compute, or a variable that is missing, unknown

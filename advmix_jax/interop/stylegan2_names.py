@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from advmix_jax.interop.torch_state import State, array_of, from_state, shape_of, to_state
+from advmix_jax.models.decoder import init_generator
 from advmix_jax.models.discriminator2 import Discriminator2
-from advmix_jax.models.stylegan2 import StyleGAN2, init_generator
+from advmix_jax.models.stylegan2 import StyleGAN2
 from advmix_jax.types import BadInputError, PyTree
 
 # Torch keeps a copy of it in most layers.
@@ -34,7 +35,7 @@ def generator_from_state(
     conv_clamp, mapping_lr_multiplier: see `StyleGAN2`.
 
   Returns:
-    The module, and its parameters as `models.stylegan2.init_generator` makes them, float32 on the host.
+    The module, and its parameters as `models.decoder.init_generator` makes them, float32 on the host.
 
   Raises:
     BadInputError: an array is missing, unknown, of another shape or not of finite numbers.

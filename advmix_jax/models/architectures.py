@@ -1,12 +1,10 @@
 """The generators a run can train, with what belongs to each."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
 
 from advmix_jax.models import discriminator, discriminator2, stylegan, stylegan2
-from advmix_jax.types import Decoder
 
 
 class Architecture(NamedTuple):
@@ -15,15 +13,13 @@ class Architecture(NamedTuple):
   Attributes:
     generator: a module of `fmaps`, `latent_size`, `w_size`, `mapping_layers`, `label_size`, ...
     discriminator: a module of `fmaps`, `label_size`, ...
-    decoder: `(generator, mixing level) -> Decoder`.
   """
 
   generator: type[nn.Module]
   discriminator: type[nn.Module]
-  decoder: Callable[..., Decoder]
 
 
 ARCHITECTURES = {
-  'stylegan1': Architecture(stylegan.StyleGAN, discriminator.Discriminator, stylegan.stylegan_decoder),
-  'stylegan2': Architecture(stylegan2.StyleGAN2, discriminator2.Discriminator2, stylegan2.stylegan2_decoder),
+  'stylegan1': Architecture(stylegan.StyleGAN, discriminator.Discriminator),
+  'stylegan2': Architecture(stylegan2.StyleGAN2, discriminator2.Discriminator2),
 }

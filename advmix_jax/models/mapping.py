@@ -64,3 +64,19 @@ def split_label(z: Array, latent_size: int) -> tuple[Array, Array]:
   """
   rest = z[:, latent_size:]
   return z[:, :latent_size], jax.nn.one_hot(jnp.argmax(rest, axis=1), rest.shape[1], dtype=z.dtype)
+
+
+def truncate(w: Array, w_avg: Array, psi: float, cutoff: int | None = None) -> Array:
+  """Moves rows of `w [B, L, D]` towards `w_avg [D]` (Karras et al. 2019, appendix B).
+
+  Args:
+    w: mapped latents.
+    w_avg: their mean.
+    psi: 1 = nothing moves, 0 = the rows become the mean.
+    cutoff: how many rows, from the first; None = all.
+  """
+  if psi == 1.0:
+    return w
+  rows = (jnp.arange(w.shape[1]) < (w.shape[1] if cutoff is None else cutoff))[None, :, None]
+  average = w_avg[None, None]
+  return jnp.where(rows, average + (w - average) * psi, w)

@@ -16,9 +16,8 @@ from flax.linen import initializers
 from advmix_jax.models import conv
 from advmix_jax.models.growing import Lod, fade, is_fading, resolve_lod
 from advmix_jax.models.layers import SQRT2, Conv, Dense, along_channels, leaky_relu
-from advmix_jax.models.mapping import Mapping, split_label
-from advmix_jax.models.noise import draw_noise
-from advmix_jax.types import Array, Decoder, PyTree
+from advmix_jax.models.mapping import Mapping
+from advmix_jax.types import Array, PyTree
 
 
 class StyledLayer(nn.Module):
@@ -218,66 +217,3 @@ class StyleGAN(nn.Module):
   def _rgb(self, x: Array, lod: int) -> Array:
     """The output layer of a resolution, counted from the highest."""
     return self.to_rgb(x) if lod == 0 else self.to_rgb_lod[str(lod)](x)
-
-
-def truncate(w: Array, w_avg: Array, psi: float | None = 1.0, cutoff: int | None = None) -> Array:
-  """Moves the first `cutoff` rows of `w [B, L, D]` towards `w_avg [D]` (Karras et al. 2019, appendix B).
-
-  `psi` 1 or None, `cutoff` None or <= 0 leave `w` as it is, as in StyleGAN 1.
-  """
-  if psi is None or psi == 1.0 or cutoff is None or cutoff <= 0:
-    return w
-  rows = (jnp.arange(w.shape[1]) < cutoff)[None, :, None]
-  average = w_avg[None, None]
-  return jnp.where(rows, average + (w - average) * psi, w)
-
-
-def init_generator(key: Array, model: StyleGAN) -> PyTree:
-  """Generator parameters as a decoder holds them. The key is consumed.
-
-  Returns:
-    `{'params', 'noise', 'w_avg'}`: trained parameters; the constant noise of each layer; `[D]` zeros.
-  """
-  params_key, noise_key = jax.random.split(key)
-  noise = draw_noise(noise_key, model.noise_sizes)
-  labels = jnp.zeros((1, model.label_size)) if model.label_size else None
-  params = model.init(params_key, jnp.zeros((1, model.latent_size)), noise, labels)['params']
-  return {'params': params, 'noise': noise, 'w_avg': jnp.zeros(model.w_size)}
-
-
-def stylegan_decoder(model: StyleGAN, mixing_level: int, lod: Lod | None = None) -> Decoder:
-  """The generator as a `Decoder`, with the noise among its parameters, cut at `mixing_level`.
-
-  A conditional generator takes its label from K more coordinates of z: see `mapping.split_label`.
-
-  Args:
-    model: the generator.
-    mixing_level: m.
-    lod: level of detail; None = the model's own.
-
-  Raises:
-    ValueError: if the level is not in 1..L-1.
-  """
-  if not 1 <= mixing_level < model.num_layers:
-    raise ValueError(
-      f'mixing level {mixing_level} is outside 1..{model.num_layers - 1} '
-      f'of a generator with {model.num_layers} layers'
-    )
-
-  def call(params: PyTree, *args: PyTree, method: str) -> PyTree:
-    return model.apply({'params': params['params']}, *args, method=method)
-
-  def map_z(params: PyTree, z: Array) -> Array:
-    given = split_label(z, model.latent_size) if model.label_size else (z,)
-    return call(params, *given, method='map_z')
-
-  return Decoder(
-    map_z=map_z,
-    coarse=lambda params, w_par: call(params, w_par, params['noise'], lod, method='coarse'),
-    fine=lambda params, trunk, w_perp: call(params, trunk, w_perp, params['noise'], lod, method='fine'),
-    w_avg=lambda params: params['w_avg'],
-    mixing_level=mixing_level,
-    num_layers=model.num_layers,
-    latent_size=model.latent_size + model.label_size,
-    w_size=model.w_size,
-  )

@@ -7,15 +7,12 @@ trunk of `coarse(w[:, :m])` is that pair; its image is already upsampled for the
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from flax.linen import initializers
 
 from advmix_jax.models import fir
-from advmix_jax.models.mapping import split_label
-from advmix_jax.models.noise import draw_noise
 from advmix_jax.models.stylegan2_layers import Mapping, StyledConv, ToRGB
-from advmix_jax.types import Array, Decoder, PyTree
+from advmix_jax.types import Array
 
 Noise = tuple[Array, ...] | None
 Trunk = tuple[Array, Array]
@@ -121,70 +118,3 @@ class StyleGAN2(nn.Module):
         image = fir.upsample(image)
       x = self.layers[i](x, row, None if noise is None else noise[i])
     return x, image
-
-
-def truncate(w: Array, w_avg: Array, psi: float = 1.0, cutoff: int | None = None) -> Array:
-  """Moves the first `cutoff` rows of `w [B, L, D]` towards `w_avg [D]`.
-
-  `cutoff` None moves all rows: unlike StyleGAN 1, where it moves none.
-  """
-  if psi == 1.0:
-    return w
-  rows = (jnp.arange(w.shape[1]) < (w.shape[1] if cutoff is None else cutoff))[None, :, None]
-  average = w_avg[None, None]
-  return jnp.where(rows, average + (w - average) * psi, w)
-
-
-def init_generator(key: Array, model: StyleGAN2) -> PyTree:
-  """Generator parameters as a decoder holds them. The key is consumed.
-
-  Returns:
-    `{'params', 'noise', 'w_avg'}`: trained parameters; the constant noise of each convolution; `[D]` zeros.
-  """
-  params_key, noise_key = jax.random.split(key)
-  noise = draw_noise(noise_key, model.noise_sizes)
-  labels = jnp.zeros((1, model.label_size)) if model.label_size else None
-  params = model.init(params_key, jnp.zeros((1, model.latent_size)), noise, labels)['params']
-  return {'params': params, 'noise': noise, 'w_avg': jnp.zeros(model.w_size)}
-
-
-def stylegan2_decoder(model: StyleGAN2, mixing_level: int, label: int | None = None) -> Decoder:
-  """The generator as a `Decoder`, with constant noise, cut at `mixing_level`.
-
-  Args:
-    model: the generator.
-    mixing_level: m.
-    label: the class with which `map_z` maps every z; None: a generator with labels takes its label from K
-      more coordinates of z (`mapping.split_label`).
-
-  Raises:
-    ValueError: if the level is not in 1..L-1, or the generator has no such label.
-  """
-  if not 1 <= mixing_level < model.num_layers:
-    raise ValueError(
-      f'mixing level {mixing_level} is outside 1..{model.num_layers - 1} '
-      f'of a generator with {model.num_layers} layers'
-    )
-  if label is not None and not 0 <= label < model.label_size:
-    raise ValueError(f'label {label} is none of a generator with {model.label_size} labels')
-  label_from_z = label is None and model.label_size > 0
-
-  def map_z(params: PyTree, z: Array) -> Array:
-    if label is not None:
-      labels = jnp.broadcast_to(jax.nn.one_hot(label, model.label_size), (z.shape[0], model.label_size))
-      return call(params, z, labels, method='map_z')
-    return call(params, *(split_label(z, model.latent_size) if label_from_z else (z,)), method='map_z')
-
-  def call(params: PyTree, *args: PyTree, method: str) -> PyTree:
-    return model.apply({'params': params['params']}, *args, method=method)
-
-  return Decoder(
-    map_z=map_z,
-    coarse=lambda params, w_par: call(params, w_par, params['noise'], method='coarse'),
-    fine=lambda params, trunk, w_perp: call(params, trunk, w_perp, params['noise'], method='fine'),
-    w_avg=lambda params: params['w_avg'],
-    mixing_level=mixing_level,
-    num_layers=model.num_layers,
-    latent_size=model.latent_size + (model.label_size if label_from_z else 0),
-    w_size=model.w_size,
-  )

@@ -15,8 +15,8 @@ from advmix_jax import data
 from advmix_jax.interop.weights import load_tree
 from advmix_jax.models.architectures import ARCHITECTURES
 from advmix_jax.models.classifier import make_classifier
+from advmix_jax.models.decoder import generator_decoder, init_generator
 from advmix_jax.models.discriminator import init_discriminator
-from advmix_jax.models.stylegan import init_generator
 from advmix_jax.training.classifier import create_train_state
 from advmix_jax.types import Array, BadInputError, Dataset, Decoder, PyTree, Splits, TrainState
 from advmix_jax.workdir import Workdir
@@ -53,7 +53,7 @@ class Experiment:
       **both,
     )
     self.discriminator_model: Any = architecture.discriminator(**both)
-    self.decoder: Decoder = architecture.decoder(self.generator_model, config.attack.mixing_level)
+    self.decoder: Decoder = generator_decoder(self.generator_model, config.attack.mixing_level)
     self.classifier_model = make_classifier(
       config.train.classifier, tuple(config.train.fmaps), self.splits.train.num_classes
     )

@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 from advmix_jax import data, parallel
 from advmix_jax.interop import generator_folder
 from advmix_jax.interop.weights import save_tree
+from advmix_jax.models.decoder import generator_decoder
 from advmix_jax.models.growing import Lod, lod_of
 from advmix_jax.models.mapping import join_label
-from advmix_jax.models.stylegan import stylegan_decoder
 from advmix_jax.ranges import to_float, to_uint8
 from advmix_jax.report.grids import save_grid, save_style_mixing
 from advmix_jax.stages.experiment import Experiment
@@ -218,7 +218,7 @@ def grid_writer(experiment: Experiment) -> Callable[[GanState, str], None]:
   sources = jax.random.normal(sources_key, (2 * GRID_SIDE, latent_size))
 
   def decoder_at(lod: Lod | None) -> Decoder:
-    return stylegan_decoder(model, experiment.decoder.mixing_level, lod) if lod else experiment.decoder
+    return generator_decoder(model, experiment.decoder.mixing_level, lod) if lod else experiment.decoder
 
   @jax.jit
   def decode(params, lod, z):

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from advmix_jax.models.decoder import init_generator
 from advmix_jax.models.discriminator import init_discriminator
 from advmix_jax.models.growing import Lod
-from advmix_jax.models.stylegan import init_generator
 from advmix_jax.training.path_length import PathLengthSettings
 from advmix_jax.types import Array, PyTree
 
