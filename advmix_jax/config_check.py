@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from advmix_jax import data, parallel, toy
+from advmix_jax.interop.generator_folder import load_discriminator, load_generator
 from advmix_jax.interop.vgg16_weights import read_vgg16
 from advmix_jax.methods import METHODS
 from advmix_jax.models import vgg16
@@ -44,6 +46,10 @@ WIDTHS: Rule = (
   'whole numbers above 0',
 )
 
+SIDE: Rule = (
+  lambda v: isinstance(v, int) and (v == 0 or (v >= 8 and not v & (v - 1))),
+  '0 or a power of two from 8',
+)
 NAMES: Rule = (lambda v: all(isinstance(x, str) for x in v), 'names')
 
 RULES: dict[str, Rule] = {
@@ -83,6 +89,7 @@ RULES: dict[str, Rule] = {
   'encode.feature_layers': NAMES,
   'encode.vgg16_convention': _one_of('auto', 'caffe', 'torchvision'),
   'encode.vgg16_resize': COUNT,
+  'encode.resolution': SIDE,
   'encode.pixel_weight': AT_LEAST_0,
   'encode.feature_weight': AT_LEAST_0,
   'encode.mixing_weight': AT_LEAST_0,
@@ -127,7 +134,7 @@ RULES: dict[str, Rule] = {
 def check_config(config: ConfigDict) -> None:
   """Raises `BadInputError` for the first key that no run could work with.
 
-  Reads no data; of files only the weights that `encode.vgg16_weights` names, where they are used.
+  Reads no data; of files only what `generator.path` and, where used, `encode.vgg16_weights` name.
   """
   values = flatten(config.to_dict())
   for key, (accepts, expected) in RULES.items():
@@ -136,9 +143,7 @@ def check_config(config: ConfigDict) -> None:
   data.check_config(config)
   if 'toy' in config:
     toy.check_config(config.toy)
-  check_sizes(config)
-  check_growth(config.generator)
-  check_features(config)
+  check_features(config, check_sizes(config))
   for part in (
     'generator.batch_size',
     'encode.init_batch_size',
@@ -163,30 +168,65 @@ def split_names(config: ConfigDict) -> None:
     owner[key] = tuple(name.strip() for part in parts for name in str(part).split(',') if name.strip())
 
 
-def check_sizes(config: ConfigDict) -> None:
-  """The networks must fit the images, and the mixing level must cut the generator."""
-  fmaps, resolution = config.generator.fmaps, config.data.resolution
-  made = 2 ** (len(fmaps) + 1)
+def check_sizes(config: ConfigDict) -> int:
+  """The networks must fit the images, and the mixing level must cut the generator.
+
+  Returns:
+    The generator's resolution.
+  """
   if config.generator.path:
-    raise BadInputError(
-      f"config.generator.path is {config.generator.path!r}, expected '': no generator is read from a file yet"
-    )
-  if made != resolution:
-    raise BadInputError(
-      f'config.generator.fmaps has {len(fmaps)} entries, for images of {made} pixels; '
-      f'config.data.resolution is {resolution}, expected one entry for each of 4, 8, ... {resolution} pixels'
-      ', or a generator in config.generator.path'
-    )
-  layers = 2 * len(fmaps)
+    made = check_generator_folder(config)
+  else:
+    made = 2 ** (len(config.generator.fmaps) + 1)
+    check_trained_size(config, made)
+    check_growth(config.generator)
+  num_layers = 2 * (made.bit_length() - 2)
   level = config.attack.mixing_level
-  if not 1 <= level < layers:
-    raise BadInputError(f'config.attack.mixing_level is {level!r}, expected 1 to {layers - 1}')
+  if level >= num_layers:
+    raise BadInputError(f'config.attack.mixing_level is {level!r}, expected 1 to {num_layers - 1}')
+  resolution = config.encode.resolution or made
+  if config.encode.features == 'discriminator' and resolution != made:
+    raise BadInputError(
+      f'config.encode.resolution is {resolution}, expected {made} as the generator has (or 0 for that) with '
+      'config.encode.features=discriminator'
+    )
   most = resolution.bit_length()
   if len(config.encode.init_fmaps) > most:
     raise BadInputError(
       f'config.encode.init_fmaps has {len(config.encode.init_fmaps)} entries, expected at most {most}: '
       f'each halves the {resolution} pixels of the one before it'
     )
+  return made
+
+
+def check_trained_size(config: ConfigDict, made: int) -> None:
+  """A generator that is trained makes images as the classifier sees them."""
+  if made != config.data.resolution:
+    raise BadInputError(
+      f'config.generator.fmaps has {len(config.generator.fmaps)} entries, for images of {made} pixels; '
+      f'config.data.resolution is {config.data.resolution}, expected one entry for each of 4, 8, ... '
+      f'{config.data.resolution} pixels, or a generator in config.generator.path'
+    )
+
+
+def check_generator_folder(config: ConfigDict) -> int:
+  """A generator from elsewhere must be whole and make colour images; returns its resolution."""
+  folder = Path(config.generator.path)
+  try:
+    module = load_generator(folder).module
+    critic = load_discriminator(folder)
+  except BadInputError as error:
+    raise BadInputError(f'config.generator.path: {error}') from None
+  if module.image_channels != 3:
+    raise BadInputError(
+      f'config.generator.path: {folder}: found images of {module.image_channels} channels, expected 3'
+    )
+  if critic is None and config.encode.features == 'discriminator':
+    raise BadInputError(
+      "config.encode.features is 'discriminator', expected vgg16 or pixel: the generator in "
+      f'config.generator.path={folder} comes without one'
+    )
+  return module.resolution
 
 
 def check_growth(generator: ConfigDict) -> None:
@@ -219,13 +259,18 @@ def check_growth(generator: ConfigDict) -> None:
     )
 
 
-def check_features(config: ConfigDict) -> None:
-  """The layers must be those of the network; of VGG-16 the weights must be there up to the last of them."""
+def check_features(config: ConfigDict, made: int) -> None:
+  """The layers must be those of the network; of VGG-16 the weights must be there up to the last of them.
+
+  Args:
+    config: the configuration.
+    made: the generator's resolution.
+  """
   encode = config.encode
   if encode.features == 'pixel':
     return
   is_vgg16 = encode.features == 'vgg16'
-  known = vgg16.NAMES if is_vgg16 else block_names(config.generator.fmaps)
+  known = vgg16.NAMES if is_vgg16 else block_names(made)
   unknown = [name for name in encode.feature_layers if name not in known]
   if unknown:
     raise BadInputError(
@@ -239,7 +284,7 @@ def check_features(config: ConfigDict) -> None:
     )
   if not is_vgg16:
     return
-  size = encode.vgg16_resize or config.data.resolution
+  size = encode.vgg16_resize or encode.resolution or made
   least = 2 ** max(vgg16.num_poolings(name) for name in layers)
   if size < least:
     raise BadInputError(

@@ -157,7 +157,7 @@ def _in_batches(
   try:
     with track(name, count) as update:
       for start in range(0, count, size):
-        interruption.check()
+        interruption.check('nothing was written')
         index = np.minimum(np.arange(start, start + size), count - 1)
         result = np.asarray(function(params, index, *(part[index] for part in parts)))
         results.append(result[: count - start])

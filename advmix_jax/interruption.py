@@ -25,7 +25,11 @@ def requested() -> bool:
   return bool(_received)
 
 
-def check() -> None:
-  """Raises `Interrupted` if a signal arrived; call where everything worth keeping is saved."""
+def check(then: str = 'the same command goes on from here') -> None:
+  """Raises `Interrupted` if a signal arrived; call where everything worth keeping is saved.
+
+  Args:
+    then: what the user is told about what is left.
+  """
   if _received:
-    raise Interrupted(f'stopped by {signal.Signals(_received[0]).name}')
+    raise Interrupted(f'stopped by {signal.Signals(_received[0]).name}; {then}')

@@ -32,7 +32,7 @@ class RunError(RuntimeError):
 
 
 class Interrupted(Exception):
-  """A signal asked the run to stop; its state is saved and the same command goes on from there."""
+  """A signal asked to stop; what is worth keeping is saved, and the text says what is left."""
 
 
 @flax.struct.dataclass

@@ -67,6 +67,7 @@ def set_paper(c: ml_collections.ConfigDict) -> None:
   c.generator.latent_size = 512
   c.generator.w_size = 512
   c.generator.mapping_layers = 8
+  c.encode.resolution = 256  # The aligned pictures have 178 pixels, so 1024 would hold no more.
   c.encode.init = 'mean'
   c.encode.num_steps = 2000
   c.encode.features = 'vgg16'  # Needs config.encode.vgg16_weights.

@@ -38,7 +38,9 @@ def get_config() -> ml_collections.ConfigDict:
   )  # Processes that decode; 0 = threads of this one; -1 = by their number and the cores.
 
   c.generator = ml_collections.ConfigDict()
-  c.generator.path = ''  # Folder of a generator made by launch.convert; '' = one is trained on the data.
+  # Folder of a generator made by launch.convert, or gan/ of another run: it is used as it is, whatever its
+  # resolution, and the keys below do not count. '' = one is trained on the data.
+  c.generator.path = ''
   c.generator.fmaps = (48, 32, 16)  # Feature maps at 4, 8, ... pixels (open).
   c.generator.latent_size = 32  # Size of z.
   c.generator.w_size = 32  # Size of one row of w. The paper's is 512.
@@ -88,6 +90,9 @@ def get_config() -> ml_collections.ConfigDict:
   # auto | caffe | torchvision: the input they expect. auto goes by their names, where features.N.weight means
   # torchvision; for Caffe's weights under such names say caffe.
   c.encode.vgg16_convention = 'auto'
+  # Side in pixels of the images that are compared; 0 = the generator's. Smaller ones cost less, and lose
+  # nothing where the pictures have no more pixels.
+  c.encode.resolution = 0
   # Side in pixels of what vgg16 sees, as in the paper's listing, resized bilinearly; 0 = native size.
   c.encode.vgg16_resize = 225
   c.encode.pixel_weight = 1.0  # alpha_0

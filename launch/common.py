@@ -77,7 +77,7 @@ def exit_status(command: Callable[P, None]) -> Callable[P, int]:
     except BadInputError as error:
       return complain(str(error), BAD_INPUT)
     except Interrupted as error:
-      print(f'{error}; the same command goes on from here', file=sys.stderr)
+      print(error, file=sys.stderr)
       return INTERRUPTED
     except (RunError, OSError) as error:
       return complain(str(error), FAILED)

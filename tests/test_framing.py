@@ -97,7 +97,7 @@ def test_a_picture_lies_as_its_camera_says():
   [
     (np.zeros((16, 24, 3), np.uint8), '24x16 pixels, not square'),
     (np.zeros((24, 24, 3), np.uint8), '24x24 pixels, not a power of two'),
-    (np.zeros((8, 8, 3), np.uint8), '8x8 pixels, smaller than config.data.resolution=16'),
+    (np.zeros((8, 8, 3), np.uint8), '8x8 pixels, smaller than the 16x16 asked for'),
     (np.zeros((16, 16, 4), np.uint8), 'colour mode RGBA, expected RGB without transparency'),
   ],
 )

@@ -1,5 +1,6 @@
 """Images from a folder: the network's own numbers, whatever the batches; each flag does what it says."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,6 @@ from advmix_jax import interruption
 from advmix_jax.interop import generator_folder
 from advmix_jax.models.decoder import init_generator
 from advmix_jax.models.stylegan2 import StyleGAN2
-from advmix_jax.types import Interrupted
 from launch import generate as command
 from tests import tiny
 
@@ -258,12 +258,9 @@ def test_labels_that_do_not_fit_are_refused(classes, save, tmp_path, capsys, lab
 
 
 def test_a_signal_ends_with_75_and_writes_nothing(folder, tmp_path, capsys, monkeypatch):
-  def stop():
-    raise Interrupted('stopped by SIGTERM')
-
-  monkeypatch.setattr(interruption, 'check', stop)
+  monkeypatch.setattr(interruption, '_received', [signal.SIGTERM])
   assert command.main([f'--generator={folder}', f'--out={tmp_path / "out.npz"}']) == 75
-  assert 'stopped by SIGTERM' in capsys.readouterr().err
+  assert 'stopped by SIGTERM; nothing was written' in capsys.readouterr().err
   assert not list(tmp_path.iterdir())
 
 

@@ -38,6 +38,7 @@ ALLOWED = {
   'config_check': (
     *ALGORITHMS,
     'data',
+    'interop.generator_folder',
     'interop.vgg16_weights',
     'methods',
     'models',

@@ -216,7 +216,7 @@ def test_features_have_the_names_and_sizes_of_the_other_discriminator():
   run = jax.jit(lambda x: (model.apply(params, x, method='features'), model.apply(params, x)))
   features, scores = run(images)
   assert {name: x.shape for name, x in features.items()} == {'block_8': (4, 8, 8, 3), 'block_4': (4, 4, 4, 4)}
-  assert set(features) == set(block_names(model.fmaps))
+  assert set(features) == set(block_names(4 * 2 ** (len(model.fmaps) - 1)))
   changed, changed_scores = run(images.at[1].set(0.0))
   for name in features:
     np.testing.assert_array_equal(np.delete(features[name], 1, axis=0), np.delete(changed[name], 1, axis=0))

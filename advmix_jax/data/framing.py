@@ -93,7 +93,9 @@ def _check_header(image: Image.Image, framing: Framing) -> None:
   if width & (width - 1):
     raise BadPicture(f'{width}x{height} pixels, not a power of two')
   if width < framing.resolution:
-    raise BadPicture(f'{width}x{height} pixels, smaller than config.data.resolution={framing.resolution}')
+    raise BadPicture(
+      f'{width}x{height} pixels, smaller than the {framing.resolution}x{framing.resolution} asked for'
+    )
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from advmix_jax.interop.weights import load_tree, save_tree
 from advmix_jax.models.architectures import ARCHITECTURES
 from advmix_jax.models.decoder import generator_decoder, init_generator
+from advmix_jax.models.discriminator import init_discriminator
 from advmix_jax.types import BadInputError, Decoder, PyTree
 from advmix_jax.workdir import write_json
 
@@ -131,13 +132,7 @@ def load_generator(folder: Path) -> Generator:
     BadInputError: a file is missing or damaged, or they do not fit each other.
   """
   description = read_description(folder)
-  architecture = ARCHITECTURES[description['architecture']]
-  module, template = _build(
-    folder,
-    architecture.generator,
-    description['generator'],
-    lambda made: init_generator(jax.random.key(0), made),
-  )
+  module, template = _generator(folder, description)
   params = _read(Path(folder) / GENERATOR, template)
   truncation = _truncation(folder, description)
   return Generator(description['architecture'], module, params, truncation, description)
@@ -148,15 +143,15 @@ def load_discriminator(folder: Path) -> tuple[Any, PyTree] | None:
   description = read_description(folder)
   if description['discriminator'] is None:
     return None
-  size, channels = description['resolution'], description['generator'].get('image_channels', 3)
-
-  def init(made: Any) -> PyTree:
-    labels = jnp.zeros((4, made.label_size)) if made.label_size else None
-    return made.init(jax.random.key(0), jnp.zeros((4, size, size, channels)), labels)['params']
-
-  kind = ARCHITECTURES[description['architecture']].discriminator
-  module, template = _build(folder, kind, description['discriminator'], init)
+  module, template = _discriminator(folder, description)
   return module, _read(Path(folder) / DISCRIMINATOR, template)
+
+
+def load_modules(folder: Path) -> tuple[Any, Any]:
+  """The generator's module and the discriminator's, or None, without weights. Raises as `load_generator`."""
+  description = read_description(folder)
+  critic = None if description['discriminator'] is None else _discriminator(folder, description)[0]
+  return _generator(folder, description)[0], critic
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -191,6 +186,24 @@ def _attributes(module: Any) -> dict[str, Any]:
   """With which the module's class makes it again."""
   names = [field.name for field in dataclasses.fields(module) if field.name not in ('parent', 'name')]
   return {name: getattr(module, name) for name in names}
+
+
+def _generator(folder: Path, description: dict[str, Any]) -> tuple[Any, PyTree]:
+  """The module, and the shapes of its parameters."""
+  kind = ARCHITECTURES[description['architecture']].generator
+  return _build(folder, kind, description['generator'], lambda made: init_generator(jax.random.key(0), made))
+
+
+def _discriminator(folder: Path, description: dict[str, Any]) -> tuple[Any, PyTree]:
+  """The module, and the shapes of its parameters."""
+  size, channels = description['resolution'], description['generator'].get('image_channels', 3)
+  kind = ARCHITECTURES[description['architecture']].discriminator
+  return _build(
+    folder,
+    kind,
+    description['discriminator'],
+    lambda made: init_discriminator(jax.random.key(0), made, (size, size, channels)),
+  )
 
 
 def _read(path: Path, template: PyTree) -> PyTree:

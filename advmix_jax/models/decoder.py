@@ -1,4 +1,4 @@
-"""A generator of any architecture as the `Decoder` that the algorithms take.
+"""A generator of any architecture as the `Decoder` that the algorithms take, with images of any size.
 
 The model is a Flax module with the sizes `latent_size`, `label_size`, `w_size`, `num_layers`, `noise_sizes`
 and the methods `map_z(z, labels)`, `coarse(w_par, noise)` and `fine(trunk, w_perp, noise)`; where it grows,
@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from advmix_jax.models import conv
 from advmix_jax.models.growing import Lod
 from advmix_jax.models.mapping import split_label
 from advmix_jax.models.noise import draw_noise
@@ -31,7 +32,9 @@ def init_generator(key: Array, model: Module) -> PyTree:
   return {'params': params, 'noise': noise, 'w_avg': jnp.zeros(model.w_size)}
 
 
-def generator_decoder(model: Module, mixing_level: int, lod: Lod | None = None) -> Decoder:
+def generator_decoder(
+  model: Module, mixing_level: int, lod: Lod | None = None, resolution: int | None = None
+) -> Decoder:
   """The generator as a `Decoder`, with the noise among its parameters, cut at `mixing_level`.
 
   A conditional generator takes its label from K more coordinates of z: see `mapping.split_label`.
@@ -40,6 +43,7 @@ def generator_decoder(model: Module, mixing_level: int, lod: Lod | None = None) 
     model: the generator.
     mixing_level: m.
     lod: level of detail of a generator that grows; None = the model's own.
+    resolution: side of the images, a power of two; see `resize`. None = the model's own.
 
   Raises:
     ValueError: if the level is not in 1..L-1.
@@ -58,13 +62,29 @@ def generator_decoder(model: Module, mixing_level: int, lod: Lod | None = None) 
     given = split_label(z, model.latent_size) if model.label_size else (z,)
     return call(params, *given, method='map_z')
 
+  def fine(params: PyTree, trunk: PyTree, w_perp: Array) -> Array:
+    images = call(params, trunk, w_perp, params['noise'], *detail, method='fine')
+    return resize(images, resolution or model.resolution)
+
   return Decoder(
     map_z=map_z,
     coarse=lambda params, w_par: call(params, w_par, params['noise'], *detail, method='coarse'),
-    fine=lambda params, trunk, w_perp: call(params, trunk, w_perp, params['noise'], *detail, method='fine'),
+    fine=fine,
     w_avg=lambda params: params['w_avg'],
     mixing_level=mixing_level,
     num_layers=model.num_layers,
     latent_size=model.latent_size + model.label_size,
     w_size=model.w_size,
   )
+
+
+def resize(images: Array, resolution: int) -> Array:
+  """Images `[B, R, R, C]` of another side: means of squares where it is smaller, bilinear where larger.
+
+  Both sides are powers of two.
+  """
+  size = images.shape[1]
+  if resolution <= size:
+    return conv.downsample_mean(images, size // resolution)
+  shape = (images.shape[0], resolution, resolution, images.shape[3])
+  return jax.image.resize(images, shape, 'bilinear')

@@ -1,7 +1,6 @@
 """StyleGAN 1 discriminator (Karras et al. 2018, 2019); its activations also serve the encoder as features."""
 
 import math
-from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -48,9 +47,9 @@ def minibatch_stddev(
   return jnp.concatenate([x, channels], axis=-1)
 
 
-def block_names(fmaps: Sequence[int]) -> tuple[str, ...]:
-  """Names of the features of `Discriminator(fmaps)`, in their order."""
-  return tuple(f'block_{4 * 2**i}' for i in reversed(range(len(fmaps))))
+def block_names(resolution: int) -> tuple[str, ...]:
+  """Names of the features of a discriminator of images of so many pixels, in their order."""
+  return tuple(f'block_{resolution >> i}' for i in range(resolution.bit_length() - 2))
 
 
 class Discriminator(nn.Module):

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import jax
 import numpy as np
 import optax
-from ml_collections import ConfigDict
 
 from advmix_jax import data, encoding, interruption, mixing, parallel
 from advmix_jax.encoding import EncodeSettings
@@ -23,15 +22,15 @@ from advmix_jax.ranges import to_float
 from advmix_jax.stages.experiment import Experiment, require, shapes
 from advmix_jax.training.amortised import amortised_step, create_amortised_state
 from advmix_jax.training.loop import Loop, run_loop
-from advmix_jax.types import Array, Dataset, PyTree
+from advmix_jax.types import Array, Dataset, PyTree, Splits
 from advmix_jax.workdir import read_arrays, read_json, write_arrays, write_json
 
 WORST_LISTED = 20
 
 
-def encode_settings(config: ConfigDict) -> EncodeSettings:
+def encode_settings(experiment: Experiment) -> EncodeSettings:
   """Algorithm 1 as the `encode.*` keys have it."""
-  e = config.encode
+  e = experiment.config.encode
   return EncodeSettings(
     num_steps=e.num_steps,
     learning_rate=e.learning_rate,
@@ -39,23 +38,23 @@ def encode_settings(config: ConfigDict) -> EncodeSettings:
     pixel_weight=e.pixel_weight,
     feature_weight=e.feature_weight,
     mixing_weight=e.mixing_weight,
-    layer_weights=tuple(zip(feature_layers(config), e.layer_weights, strict=False)),
+    layer_weights=tuple(zip(feature_layers(experiment), e.layer_weights, strict=False)),
   )
 
 
-def feature_layers(config: ConfigDict) -> tuple[str, ...]:
+def feature_layers(experiment: Experiment) -> tuple[str, ...]:
   """Layers whose activations are compared; none with `encode.features=pixel`."""
-  if config.encode.features == 'pixel':
+  config = experiment.config.encode
+  if config.features == 'pixel':
     return ()
-  is_vgg16 = config.encode.features == 'vgg16'
-  default = vgg16.PAPER_LAYERS if is_vgg16 else block_names(config.generator.fmaps)
-  return tuple(config.encode.feature_layers) or default
+  default = vgg16.PAPER_LAYERS if config.features == 'vgg16' else block_names(experiment.encode_resolution)
+  return tuple(config.feature_layers) or default
 
 
 def features(experiment: Experiment) -> tuple[encoding.FeaturesFn, PyTree]:
   """The feature function that `encode.features` names, and its parameters."""
   config = experiment.config.encode
-  layers = feature_layers(experiment.config)
+  layers = feature_layers(experiment)
   if config.features == 'pixel':
     return lambda params, images: {}, {}
   if config.features == 'vgg16':
@@ -70,10 +69,10 @@ def features(experiment: Experiment) -> tuple[encoding.FeaturesFn, PyTree]:
   return features_fn, experiment.load_discriminator()
 
 
-def parts(experiment: Experiment) -> dict[str, Dataset]:
-  """What is encoded, by name."""
-  everything = {'train': experiment.splits.train}
-  attacked = experiment.evaluated
+def parts(experiment: Experiment, splits: Splits) -> dict[str, Dataset]:
+  """What is encoded, by name, from `splits` of any resolution."""
+  everything = {'train': splits.train}
+  attacked: Dataset = getattr(splits, experiment.config.evaluate.split)
   positions = experiment.attacked_positions
   everything[experiment.config.evaluate.split] = Dataset(
     images=attacked.images[positions],
@@ -90,7 +89,9 @@ def parts(experiment: Experiment) -> dict[str, Dataset]:
 def run(experiment: Experiment) -> None:
   """Writes `encode/PART/shard-NNNNN.npz` and, when a part is whole, `encode/PART/manifest.json`."""
   todo = {
-    name: part for name, part in parts(experiment).items() if not experiment.latents_file(name).exists()
+    name: part
+    for name, part in parts(experiment, experiment.encode_splits).items()
+    if not experiment.latents_file(name).exists()
   }
   if not todo:
     return
@@ -129,7 +130,7 @@ def start_latents(experiment: Experiment, shared: PyTree, images: Array) -> Arra
 
 def encoder(experiment: Experiment, features_fn: encoding.FeaturesFn) -> Callable[[PyTree, PyTree], PyTree]:
   """`(shared, batch {images, index}) -> Encoded`, over all devices."""
-  decoder, settings = experiment.decoder, encode_settings(experiment.config)
+  decoder, settings = experiment.encode_decoder, encode_settings(experiment)
 
   def encode_batch(shared, batch):
     images = to_float(batch['images'])
@@ -146,14 +147,15 @@ def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared
   """Trains the amortised start, or reads it; its parameters."""
   config = experiment.config
   path = experiment.workdir.path / 'encode' / 'start' / 'encoder.safetensors'
+  real = experiment.encode_splits.train.images
 
   def create(key):
     return create_amortised_state(
       key,
       start_model(experiment),
-      experiment.image_shape,
+      real.shape[1:],
       optax.adam(config.encode.init_learning_rate, b2=0.99),
-      experiment.decoder,
+      experiment.encode_decoder,
       features_fn,
     )
 
@@ -162,8 +164,7 @@ def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared
   state = jax.jit(create)(experiment.key('encode/start'))
   state = state.replace(decoder_params=shared['decoder'], feature_params=shared['features'])
   batch_size = config.encode.init_batch_size
-  settings = encode_settings(config)
-  real = experiment.splits.train.images
+  settings = encode_settings(experiment)
   order = data.index_batches(len(real), batch_size, config.seed)
   index = np.arange(batch_size, dtype=np.int32)
   step = parallel.pmap_step(functools.partial(amortised_step, settings=settings, axis_name=parallel.AXIS))

@@ -61,7 +61,7 @@ def results(experiment: Experiment, methods: dict[str, dict]) -> dict:
     },
     **data.facts(config, experiment.splits),
     'encoder_features': config.encode.features,
-    'encoder_feature_layers': list(feature_layers(config)),
+    'encoder_feature_layers': list(feature_layers(experiment)),
     'reconstruction_error': {
       part: read_json(experiment.latents_file(part))['error'] for part in ('train', config.evaluate.split)
     },

@@ -4,7 +4,6 @@ import functools
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,13 +12,15 @@ from ml_collections import ConfigDict
 
 from advmix_jax import data
 from advmix_jax.interop.weights import load_tree
-from advmix_jax.models.architectures import ARCHITECTURES
 from advmix_jax.models.classifier import make_classifier
 from advmix_jax.models.decoder import generator_decoder, init_generator
 from advmix_jax.models.discriminator import init_discriminator
+from advmix_jax.stages.networks import make_networks
 from advmix_jax.training.classifier import create_train_state
 from advmix_jax.types import Array, BadInputError, Dataset, Decoder, PyTree, Splits, TrainState
 from advmix_jax.workdir import Workdir
+
+CHANNELS = 3  # Of all images.
 
 
 class Experiment:
@@ -29,8 +30,10 @@ class Experiment:
     config: the resolved configuration.
     workdir: the opened run folder.
     splits: the data.
-    generator_model, discriminator_model, classifier_model: Flax modules.
-    decoder: the generator cut at the mixing level.
+    generator_model, discriminator_model, classifier_model: Flax modules; no discriminator where
+      `generator.path` has none.
+    decoder: the generator cut at the mixing level, with images as the classifier sees them.
+    encode_decoder: the same with images as Algorithm 1 compares them.
   """
 
   def __init__(self, workdir: Workdir):
@@ -38,22 +41,15 @@ class Experiment:
     self.config = config
     self.workdir = workdir
     self.splits: Splits = data.load(config)
-    generator = config.generator
-    architecture = ARCHITECTURES[generator.architecture]
-    both: dict[str, Any] = {
-      'fmaps': tuple(generator.fmaps),
-      'label_size': self.splits.generator.num_classes if generator.conditional else 0,
-    }
-    if generator.architecture == 'stylegan1':
-      both['structure'] = generator.structure
-    self.generator_model: Any = architecture.generator(
-      latent_size=generator.latent_size,
-      w_size=generator.w_size,
-      mapping_layers=generator.mapping_layers,
-      **both,
+    self.generator_model, self.discriminator_model = make_networks(
+      config, self.generator_file.parent, self.splits.generator.num_classes
     )
-    self.discriminator_model: Any = architecture.discriminator(**both)
-    self.decoder: Decoder = generator_decoder(self.generator_model, config.attack.mixing_level)
+    self.encode_resolution: int = config.encode.resolution or self.generator_model.resolution
+    decoder_of = functools.cache(
+      functools.partial(generator_decoder, self.generator_model, config.attack.mixing_level, None)
+    )
+    self.decoder: Decoder = decoder_of(config.data.resolution)
+    self.encode_decoder: Decoder = decoder_of(self.encode_resolution)
     self.classifier_model = make_classifier(
       config.train.classifier, tuple(config.train.fmaps), self.splits.train.num_classes
     )
@@ -63,6 +59,12 @@ class Experiment:
   @property
   def image_shape(self) -> tuple[int, int, int]:
     return self.splits.train.images.shape[1:]
+
+  @functools.cached_property
+  def encode_splits(self) -> Splits:
+    """The same examples as Algorithm 1 compares them."""
+    same = self.encode_resolution == self.config.data.resolution
+    return self.splits if same else data.load(self.config, self.encode_resolution)
 
   @property
   def generator_file(self) -> Path:
@@ -90,8 +92,12 @@ class Experiment:
   def load_discriminator(self) -> PyTree:
     """The trained discriminator's parameters."""
     require(self.discriminator_file, 'train_gan')
-    template = shapes(init_discriminator, self.discriminator_model, self.image_shape)
-    return load_tree(self.discriminator_file, template)
+    return load_tree(self.discriminator_file, self.discriminator_shapes())
+
+  def discriminator_shapes(self) -> PyTree:
+    """Shapes of the discriminator's parameters."""
+    size = self.generator_model.resolution
+    return shapes(init_discriminator, self.discriminator_model, (size, size, CHANNELS))
 
   def new_classifier(self, *, with_generator: bool) -> TrainState:
     """A fresh classifier. All methods start from the same parameters and see the same order of images."""

@@ -1,6 +1,5 @@
 """The stages of a run in order. Each reads what those before it left in the workdir."""
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -10,13 +9,14 @@ from rich.table import Table
 
 from advmix_jax import data, interruption, toy
 from advmix_jax.methods import METHODS
-from advmix_jax.stages import encode, evaluate, report, train, train_gan
+from advmix_jax.models.decoder import init_generator
+from advmix_jax.stages import adopt_gan, encode, evaluate, report, train, train_gan
 from advmix_jax.stages.experiment import Experiment, shapes
 from advmix_jax.types import BadInputError, PyTree
 from advmix_jax.workdir import environment, read_json
 
 STAGES: dict[str, Callable[[Experiment], object]] = {
-  'train_gan': train_gan.run,
+  'train_gan': lambda run: adopt_gan.run(run) if run.config.generator.path else train_gan.run(run),
   'encode': encode.run,
   'train': train.run,
   'evaluate': evaluate.run,
@@ -46,9 +46,10 @@ def describe(experiment: Experiment) -> None:
   record = experiment.workdir.path / 'data.npz'
   if not record.exists():
     data.save_record(experiment.workdir.path, splits, experiment.config)
-  networks = shapes(functools.partial(train_gan.create, experiment))
-  classifier = jax.eval_shape(lambda: experiment.new_classifier(with_generator=False).params)
-  sizes = {'generator': networks.generator, 'discriminator': networks.discriminator, 'classifier': classifier}
+  sizes = {'generator': shapes(init_generator, experiment.generator_model)['params']}
+  if experiment.discriminator_model is not None:
+    sizes['discriminator'] = experiment.discriminator_shapes()
+  sizes['classifier'] = jax.eval_shape(lambda: experiment.new_classifier(with_generator=False).params)
   versions = environment()
   print(
     f'{experiment.config.data.name}: {len(splits.train)} training, {len(splits.validation)} validation, '

@@ -13,12 +13,10 @@ from ml_collections import ConfigDict
 from advmix_jax import data, parallel
 from advmix_jax.interop import generator_folder
 from advmix_jax.interop.weights import save_tree
-from advmix_jax.models.decoder import generator_decoder
 from advmix_jax.models.growing import Lod, lod_of
-from advmix_jax.models.mapping import join_label
-from advmix_jax.ranges import to_float, to_uint8
-from advmix_jax.report.grids import save_grid, save_style_mixing
+from advmix_jax.ranges import to_float
 from advmix_jax.stages.experiment import Experiment
+from advmix_jax.stages.sample_grids import grid_writer
 from advmix_jax.training.adam import make_adam
 from advmix_jax.training.gan import gan_step
 from advmix_jax.training.gan_state import (
@@ -31,10 +29,9 @@ from advmix_jax.training.gan_state import (
 from advmix_jax.training.growth import Schedule, constant_schedule, growing_schedule
 from advmix_jax.training.loop import Loop, run_loop
 from advmix_jax.training.path_length import PathLengthSettings
-from advmix_jax.types import Array, Decoder, PyTree
+from advmix_jax.types import Array, PyTree
 from advmix_jax.workdir import write_json
 
-GRID_SIDE = 8
 WGAN_LEARNING_RATE = 2e-3  # At most (Karras et al. 2018).
 
 
@@ -49,7 +46,7 @@ def run(experiment: Experiment) -> None:
 
   def hook(step: int, state: GanState) -> None:
     if grids_drawn[step] > grids_drawn[step - 1] or step == schedule.num_steps:
-      draw_grids(state, f'{schedule.first_image[step] / 1000:06.0f}kimg')
+      draw_grids(state.decoder_params(), state.lod, f'{schedule.first_image[step] / 1000:06.0f}kimg')
 
   state = run_loop(
     Loop(
@@ -201,50 +198,3 @@ def batch_fn(experiment: Experiment, schedule: Schedule) -> Callable[[int], GanB
     return parallel.shard(GanBatch(to_float(images), labels, drawn))
 
   return batch
-
-
-def grid_writer(experiment: Experiment) -> Callable[[GanState, str], None]:
-  """`(state, name)` -> writes `gan/samples-NAME.png` and `gan/mixing-NAME.png`.
-
-  Of a conditional generator every column of the samples has one label.
-  """
-  folder, model = experiment.workdir.path / 'gan', experiment.generator_model
-  latent_size = experiment.decoder.latent_size
-  samples_key, sources_key = jax.random.split(experiment.key('grids'))
-  z = jax.random.normal(samples_key, (GRID_SIDE * GRID_SIDE, latent_size))
-  if model.label_size:
-    columns = np.arange(len(z)) % GRID_SIDE % model.label_size
-    z = join_label(z[:, : model.latent_size], jax.nn.one_hot(columns, model.label_size))
-  sources = jax.random.normal(sources_key, (2 * GRID_SIDE, latent_size))
-
-  def decoder_at(lod: Lod | None) -> Decoder:
-    return generator_decoder(model, experiment.decoder.mixing_level, lod) if lod else experiment.decoder
-
-  @jax.jit
-  def decode(params, lod, z):
-    decoder = decoder_at(lod)
-    return to_uint8(decoder.decode(params, decoder.map_z(params, z)))
-
-  mixed = jax.jit(lambda params, lod, z: to_uint8(style_mixing(decoder_at(lod), params, z)))
-
-  def write(state: GanState, name: str) -> None:
-    params, lod = state.decoder_params(), state.lod
-    images = np.asarray(decode(params, lod, z))
-    save_grid(folder / f'samples-{name}.png', images.reshape(GRID_SIDE, GRID_SIDE, *images.shape[1:]))
-    images = np.asarray(decode(params, lod, sources))
-    table = np.asarray(mixed(params, lod, sources)).reshape(GRID_SIDE, GRID_SIDE, *images.shape[1:])
-    save_style_mixing(folder / f'mixing-{name}.png', images[:GRID_SIDE], images[GRID_SIDE:], table)
-
-  return write
-
-
-def style_mixing(decoder: Decoder, params: PyTree, z: Array) -> Array:
-  """Every mix of the first half of `z [2N, Z]` (label-carrying rows) with the second half (the others).
-
-  Returns:
-    Images `[N * N, H, W, C]`; N variants of each of the first half in turn.
-  """
-  w = decoder.map_z(params, z)
-  coarse, fine = w[: len(w) // 2], w[len(w) // 2 :]
-  trunk = decoder.coarse(params, coarse.repeat(len(fine), axis=0)[:, : decoder.mixing_level])
-  return decoder.fine(params, trunk, jnp.tile(fine, (len(coarse), 1, 1))[:, decoder.mixing_level :])

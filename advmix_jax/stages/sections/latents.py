@@ -37,7 +37,8 @@ def style_mixing(scene: Scene) -> list[Section]:
   text = (
     'Is the label really carried by the first layers alone? Each row takes the latents of the '
     'label-carrying layers from the image on its left, each column those of the other layers from the '
-    'image above. Where the split is right, every row shows one class and every column one colour.'
+    'image above. Where the split is right, every row shows one class; what the images of a column share '
+    '(their colours, their light) is what a classifier trained on mixes learns to ignore.'
   )
   caption = (
     f'Left: reconstructions of training images, one of each class. Top: generated images. Mixing level '
@@ -49,17 +50,19 @@ def style_mixing(scene: Scene) -> list[Section]:
 def encoder(scene: Scene) -> list[Section]:
   """Figure 5: Algorithm 1 on training images and on images it was not made for, then random mixes."""
   experiment, config, decoder = scene.experiment, scene.experiment.config, scene.experiment.decoder
-  originals, labels, final, keys = [], [], [], []
-  for name, part in encode.parts(experiment).items():
+  originals, targets, labels, final, keys = [], [], [], [], []
+  compared = encode.parts(experiment, experiment.encode_splits)
+  for name, part in encode.parts(experiment, experiment.splits).items():
     chosen = one_per_class(part.labels, NUM_ENCODED)
     originals.append(part.images[chosen])
+    targets.append(compared[name].images[chosen])
     part_name = 'training' if name == 'train' else name
     labels += [f'{part_name},\nclass {scene.class_names[label]}' for label in part.labels[chosen]]
     final.append(encode.load_latents(experiment, name).w[chosen])
     index = jnp.asarray(part.index[chosen].astype(np.int32))
     keys.append(mixing.example_keys(experiment.key(f'encode/{name}'), index))
   images = np.concatenate(originals)
-  latents = early_latents(scene, images, jnp.concatenate(keys)) | {
+  latents = early_latents(scene, np.concatenate(targets), jnp.concatenate(keys)) | {
     config.encode.num_steps: np.concatenate(final)
   }
   mix = jax.jit(lambda params, keys, w: to_uint8(mixing.random_mix(keys, decoder, params, w)))
@@ -77,15 +80,15 @@ def encoder(scene: Scene) -> list[Section]:
   text = (
     'The encoder searches for latents from which the generator makes a given image. Reconstructions should '
     'come closer to the original from left to right. The variants keep the label-carrying latents that '
-    'were found and draw the others at random (Equation 17): they should show the same class in other '
-    'colours.'
+    'were found and draw the others at random (Equation 17): they should show the same class, in other '
+    'colours for instance.'
   )
   first = 'a guess of a small network' if config.encode.init == 'encoder' else 'the mean latent'
-  layers = ', '.join(encode.feature_layers(config))
-  compared = f'pixels and {config.encode.features} features ({layers})' if layers else 'pixels alone'
+  layers = ', '.join(encode.feature_layers(experiment))
+  losses = f'pixels and {config.encode.features} features ({layers})' if layers else 'pixels alone'
   caption = (
     f'Figure 5 of the paper: Algorithm 1, {config.encode.num_steps} steps from {first}, comparing '
-    f'{compared}, then {NUM_VARIANTS} random variants.'
+    f'{losses}, then {NUM_VARIANTS} random variants.'
   )
   return [Section('From image to latents', text, figure, caption)]
 
@@ -95,7 +98,7 @@ def early_latents(scene: Scene, images: np.ndarray, keys: Array) -> dict[int, np
 
   Args:
     scene: of the run.
-    images: `[B, H, W, C]` uint8.
+    images: `[B, H, W, C]` uint8, as Algorithm 1 compares them.
     keys: `[B]`, those the stage used; consumed.
 
   Returns:
@@ -105,14 +108,14 @@ def early_latents(scene: Scene, images: np.ndarray, keys: Array) -> dict[int, np
   features_fn, shared = encode.load_shared(experiment)
   targets = jnp.asarray(to_float(images))
   start = jax.jit(functools.partial(encode.start_latents, experiment))(shared, targets)
-  settings = encode.encode_settings(experiment.config)
+  settings = encode.encode_settings(experiment)
   latents = {0: np.asarray(start)}
   total = settings.num_steps
   halts = {total // 2, total // 10} if total >= MANY_STEPS else {total // 2}  # Each is a program to compile.
   for num_steps in sorted(halts - {0}):
     # The rate falls at three quarters: until there, a shorter run at one rate is the start of the long one.
     shorter = settings._replace(num_steps=num_steps, final_learning_rate=settings.learning_rate)
-    function = functools.partial(encoding.encode, experiment.decoder, features_fn, shorter)
+    function = functools.partial(encoding.encode, experiment.encode_decoder, features_fn, shorter)
     found = jax.jit(function)(shared['decoder'], shared['features'], keys, targets, start)
     latents[num_steps] = np.asarray(found.w)
   return latents

@@ -1,0 +1,34 @@
+"""The generator and the discriminator of a run: as the configuration describes them, or as in a folder."""
+
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from advmix_jax.interop import generator_folder
+from advmix_jax.models.architectures import ARCHITECTURES
+
+Module = Any  # A Flax module.
+
+
+def make_networks(config: ConfigDict, adopted: Path, num_classes: int) -> tuple[Module, Module]:
+  """Both networks, without weights. The discriminator is None where `generator.path` has none.
+
+  Args:
+    config: of the run.
+    adopted: the run's own copy of `generator.path`, used instead once it is there.
+    num_classes: of the generator's data.
+  """
+  generator = config.generator
+  if generator.path:
+    has_copy = (adopted / generator_folder.DESCRIPTION).exists()
+    return generator_folder.load_modules(adopted if has_copy else Path(generator.path))
+  architecture = ARCHITECTURES[generator.architecture]
+  both: dict[str, Any] = {
+    'fmaps': tuple(generator.fmaps),
+    'label_size': num_classes if generator.conditional else 0,
+  }
+  if generator.architecture == 'stylegan1':
+    both['structure'] = generator.structure
+  sizes = {key: generator[key] for key in ('latent_size', 'w_size', 'mapping_layers')}
+  return architecture.generator(**sizes, **both), architecture.discriminator(**both)
