@@ -2,15 +2,12 @@
 
 The networks: a generator of 32 pixels with 64, 64, 32 and 16 maps at 4, 8, 16 and 32 pixels, w of 64, mapping
 depth 4, its discriminator, a classifier of 32-32-64-64 maps and a linear one; mixing level 6, epsilon 0.03,
-steps of 0.005, batches of 64. Each case runs one compiled step on one device: once to compile, once to warm
-up, then `repeats` times, of which the median counts.
+steps of 0.005, batches of 64. Each case runs one compiled step on one device; `measurement` times it.
 """
 
+import dataclasses
 import functools
-import platform
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,21 +15,32 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from advmix_jax import attack, encoding, evaluation
+from advmix_jax import attack, encoding, evaluation, mixing
 from advmix_jax.methods import METHODS
 from advmix_jax.models.classifier import make_classifier
 from advmix_jax.models.decoder import generator_decoder, init_generator
 from advmix_jax.models.discriminator import Discriminator
 from advmix_jax.models.stylegan import StyleGAN
-from advmix_jax.ranges import to_uint8
+from advmix_jax.ranges import to_float, to_uint8
 from advmix_jax.training.classifier import create_train_state, train_step
 from advmix_jax.training.gan import gan_step
 from advmix_jax.training.gan_state import GanBatch, GanSettings, create_gan_state
-from advmix_jax.types import BadInputError, Batch, TrainState
-from advmix_jax.workdir import environment
+from advmix_jax.types import Batch, TrainState
 
 NUM_CLASSES = 10
-PEAK_SIZE = 2048  # Side of the matrices whose product gives the peak.
+EPSILON, STEP_SIZE = 0.03, 0.005  # Of the attack.
+CENTRED = 0.2  # Share of the mean logits taken away from the classifier in evaluation; see `attack_eval`.
+LEARNING_RATE = 1e-3
+GAN_BETAS = (0.0, 0.99)
+GAN = GanSettings(r1_gamma=10.0, r1_interval=1, style_mixing_prob=0.9, cut_per_sample=True, ema_decay=0.998)
+ENCODE = encoding.EncodeSettings(
+  num_steps=5,
+  learning_rate=0.05,
+  final_learning_rate=0.01,
+  pixel_weight=1.0,
+  feature_weight=1.0,
+  mixing_weight=0.2,
+)
 
 
 class Networks(NamedTuple):
@@ -63,12 +71,14 @@ class Case(NamedTuple):
     images: processed by a run.
     flops: in its matrix products and convolutions; None if that depends on the data.
     settings: what else is worth knowing, for the record.
+    arguments: what the step is given, for another program that does the same.
   """
 
   run: Callable[[], Any]
   images: int
   flops: float | None
   settings: dict[str, Any]
+  arguments: tuple
 
 
 def make_case(step: Callable, arguments: tuple, images: int, while_trips: int = 0, **settings: Any) -> Case:
@@ -76,7 +86,7 @@ def make_case(step: Callable, arguments: tuple, images: int, while_trips: int = 
   arguments = jax.device_put(arguments)
   compiled = jax.jit(step)
   flops = count_flops(jax.make_jaxpr(step)(*arguments).jaxpr, while_trips)
-  return Case(lambda: compiled(*arguments), images, flops, settings)
+  return Case(lambda: compiled(*arguments), images, flops, settings, arguments)
 
 
 def count_flops(jaxpr: Any, while_trips: int) -> float:
@@ -120,23 +130,19 @@ class Reference:
   def classifier_state(self, name: str = 'cnn') -> TrainState:
     model = make_classifier(name, self.networks.classifier_fmaps, NUM_CLASSES)
     shape = (self.generator.resolution, self.generator.resolution, 3)
-    tx = optax.adam(1e-3)
+    tx = optax.adam(LEARNING_RATE)
     key = jax.random.key(1)
     return create_train_state(key, model, shape, tx, decoder=self.decoder, generator=self.params)
 
   def gan(self, *, with_r1: bool) -> Case:
     """One discriminator and one generator step."""
-    tx = optax.adam(1e-3, b1=0.0, b2=0.99)
+    tx = optax.adam(LEARNING_RATE, *GAN_BETAS)
     state = create_gan_state(jax.random.key(2), self.generator, self.discriminator, tx)
-    settings = GanSettings(
-      r1_gamma=10.0, r1_interval=1, style_mixing_prob=0.9, cut_per_sample=True, ema_decay=0.998
-    )
-    step = functools.partial(gan_step, settings=settings, with_r1=with_r1)
+    step = functools.partial(gan_step, settings=GAN, with_r1=with_r1)
     return make_case(step, (state, GanBatch(self.images)), len(self.images), r1=with_r1)
 
-  def encoder(self, num_steps: int = 5) -> Case:
+  def encoder(self) -> Case:
     """Steps of Algorithm 1 with pixels, the discriminator's features and L_mix; counted in image steps."""
-    settings = encoding.EncodeSettings(num_steps, 0.05, 0.01, 1.0, 1.0, 0.2)
     params = self.discriminator.init(jax.random.key(3), self.images)
 
     def features_fn(params, images):
@@ -144,13 +150,14 @@ class Reference:
 
     start = encoding.mean_start(self.decoder, self.params, len(self.images))
     keys = jax.random.split(jax.random.key(4), len(self.images))
-    step = functools.partial(encoding.encode, self.decoder, features_fn, settings)
+    step = functools.partial(encoding.encode, self.decoder, features_fn, ENCODE)
     arguments = (self.params, params, keys, self.images, start)
-    return make_case(step, arguments, len(self.images) * num_steps, steps=num_steps, features='discriminator')
+    images = len(self.images) * ENCODE.num_steps
+    return make_case(step, arguments, images, steps=ENCODE.num_steps, features='discriminator')
 
   def attack_train(self, name: str, num_restarts: int = 5, num_steps: int = 7) -> Case:
     """Algorithm 2 as training uses it: the highest loss of all restarts and steps."""
-    settings = attack.LatentAttack(0.03, num_restarts, num_steps, attack.ascent_rule('sign', 0.005))
+    settings = attack.LatentAttack(EPSILON, num_restarts, num_steps, attack.ascent_rule('sign', STEP_SIZE))
     state = self.classifier_state(name)
 
     def step(params, generator, keys, batch):
@@ -167,12 +174,17 @@ class Reference:
   def attack_eval(self, num_restarts: int = 10, num_steps: int = 20) -> Case:
     """Algorithm 2 as evaluation uses it: an example's search ends at its first error.
 
-    The labels are those that the fresh network predicts, so an example ends when the prediction changes.
+    The labels are those that the network predicts, so an example ends when the prediction changes. A fresh
+    network prefers one class everywhere; it prefers it less here, so that about 40 % of the examples hold.
     """
-    settings = attack.LatentAttack(0.03, num_restarts, num_steps, attack.ascent_rule('sign', 0.005))
+    settings = attack.LatentAttack(EPSILON, num_restarts, num_steps, attack.ascent_rule('sign', STEP_SIZE))
     state = self.classifier_state()
     w, size = np.asarray(self.batch.latents), len(self.images)
     originals = to_uint8(np.asarray(jax.jit(self.decoder.decode)(self.params, w)))
+    preferred = jnp.mean(jax.jit(state.apply_fn)(state.params, to_float(originals)), axis=0)
+    dense = state.params['dense']
+    dense = dense | {'bias': dense['bias'] - CENTRED * preferred}
+    state = state.replace(params=state.params | {'dense': dense})
     predict = jax.jit(functools.partial(evaluation.predictions, state.apply_fn))
     labels = np.asarray(predict(state.params, originals), np.int32)
     step = jax.jit(
@@ -188,7 +200,10 @@ class Reference:
       return evaluation.attack_all(attack_fn, originals, w, labels, unbroken, num_restarts, size).broken
 
     shape = {'restarts': num_restarts, 'steps': num_steps, 'classifier': 'cnn', 'broken': float(run().mean())}
-    return Case(run, size, None, shape)
+    keys = mixing.example_keys(jax.random.key(6), self.batch.index)
+    batch = dataclasses.replace(self.batch, labels=jnp.asarray(labels))
+    arguments = (state.params, self.params, keys, batch)
+    return Case(run, size, None, shape, arguments)
 
   def classifier(self) -> Case:
     """A nominal training step."""
@@ -207,63 +222,3 @@ CASES: dict[str, Callable[[Reference], Case]] = {
   'attack_eval_cnn': lambda r: r.attack_eval(),
   'classifier_step': lambda r: r.classifier(),
 }
-
-
-def median_seconds(run: Callable[[], Any], repeats: int) -> float:
-  """Of `repeats` runs, after one that compiles and one that warms up."""
-  times = []
-  for _ in range(repeats + 2):
-    start = time.perf_counter()
-    jax.block_until_ready(run())
-    times.append(time.perf_counter() - start)
-  return statistics.median(times[2:])
-
-
-def matmul_peak(repeats: int) -> float:
-  """Float32 operations per second of a large matrix product on this machine."""
-  x = jnp.ones((PEAK_SIZE, PEAK_SIZE))
-  product = jax.jit(jnp.matmul)
-  return 2 * PEAK_SIZE**3 / median_seconds(lambda: product(x, x), repeats)
-
-
-def run_cases(names: Sequence[str], repeats: int, networks: Networks | None = None) -> dict[str, Any]:
-  """Measures the named cases one after the other and prints a line for each.
-
-  Returns:
-    `{'cases': [{'name', 'images_per_sec', 'ratio_vs_torch', 'share_of_matmul_peak', ...}], 'machine', ...}`;
-    the ratio is None, as nothing else is measured; the share is None where the work depends on the data.
-
-  Raises:
-    BadInputError: for a name that is not in `CASES`.
-  """
-  unknown = [name for name in names if name not in CASES]
-  if unknown:
-    raise BadInputError(f'--cases: found {unknown[0]!r}, expected some of {", ".join(CASES)}')
-  networks = networks or Networks()
-  reference, peak = Reference(networks), matmul_peak(repeats)
-  print(f'matrix products of {PEAK_SIZE}: {peak / 1e9:.0f} GFLOP/s', flush=True)
-  cases = []
-  for name in names:
-    case = CASES[name](reference)
-    seconds = median_seconds(case.run, repeats)
-    share = None if case.flops is None else case.flops / seconds / peak
-    cases.append({
-      'name': name,
-      'images_per_sec': case.images / seconds,
-      'ratio_vs_torch': None,
-      'share_of_matmul_peak': share,
-      'seconds': seconds,
-      **case.settings,
-    })  # fmt: skip
-    settings = ', '.join(f'{key} {value}' for key, value in case.settings.items())
-    of_peak = '' if share is None else f'{share:.0%} of the matrix product rate'
-    print(f'{name:20} {case.images / seconds:9.1f} images/s  {of_peak}  ({settings})', flush=True)
-  machine = environment() | {'processor': platform.processor() or platform.machine(), 'matmul_flops': peak}
-  resolution = reference.generator.resolution
-  return {
-    'cases': cases,
-    'machine': machine,
-    'networks': networks._asdict(),
-    'resolution': resolution,
-    'repeats': repeats,
-  }

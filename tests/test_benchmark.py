@@ -1,12 +1,13 @@
 """The benchmark's figures have the right form, and its count of operations is right."""
 
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from advmix_jax import benchmark
+from advmix_jax import benchmark, measurement
 from advmix_jax.models import conv
 from launch import benchmark as command
 
@@ -57,7 +58,7 @@ def test_a_gradient_that_nobody_uses_is_not_counted():
 
 
 def test_figures_are_printed_and_written_in_the_agreed_form(tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(benchmark, 'PEAK_SIZE', 64)
+  monkeypatch.setattr(measurement, 'PEAK_SIZE', 64)
   monkeypatch.setattr(benchmark, 'Networks', lambda: TINY)
   out = tmp_path / 'bench.json'
   names = ['classifier_step', 'attack_eval_cnn']
@@ -70,6 +71,8 @@ def test_figures_are_printed_and_written_in_the_agreed_form(tmp_path, monkeypatc
   assert figures['cases'][1]['share_of_matmul_peak'] is None
   assert 0 <= figures['cases'][1]['broken'] <= 1
   assert figures['machine']['matmul_flops'] > 0 and figures['networks']['batch_size'] == 8
+  assert figures['command'].startswith('python -m launch.benchmark --cases=classifier_step,attack_eval_cnn ')
+  assert figures['date'] and figures['machine']['processor'] and figures['machine']['packages']['jax']
   assert 'classifier_step' in capsys.readouterr().out
 
 
@@ -85,3 +88,34 @@ def test_bad_input_is_one_sentence_and_exit_code_2(argument, text, capsys):
   assert command.main([argument]) == 2
   captured = capsys.readouterr()
   assert captured.err.startswith('error: ' + text) and captured.err.count('\n') == 1
+
+
+def test_without_pytorch_a_comparison_is_bad_input(monkeypatch, capsys):
+  for name in [name for name in sys.modules if name.startswith('advmix_jax.torch_reference')]:
+    monkeypatch.delitem(sys.modules, name)
+  monkeypatch.setitem(sys.modules, 'torch', None)  # As if it were not installed.
+  assert command.main(['--against=torch', '--repeats=1']) == 2
+  assert 'error: --against=torch needs PyTorch, which is not installed: pip' in capsys.readouterr().err
+
+
+def test_both_sides_run_in_turns_and_each_begins_every_second_time(monkeypatch):
+  order = []
+  runs = [lambda: order.append('ours'), lambda: order.append('theirs')]
+  ours, theirs = measurement.in_turns(runs, 3)
+  assert order == ['ours', 'theirs', 'theirs', 'ours', 'ours', 'theirs']
+  assert len(ours) == len(theirs) == 3 and min(ours + theirs) >= 0
+
+
+class FakeFastest:
+  run, variant, tried = None, 'eager', {'eager': 6.0}
+
+
+def test_the_ratio_is_taken_pair_by_pair(monkeypatch):
+  """A machine that is slow during one pair slows both sides of it."""
+  monkeypatch.setattr(measurement, 'in_turns', lambda runs, repeats: [[1.0, 2.0, 4.0], [3.0, 6.0, 8.0]])
+  case = benchmark.Case(lambda: None, images=8, flops=40.0, settings={}, arguments=())
+  figures = measurement.measure(case, theirs=FakeFastest, repeats=3, peak=100.0)
+  assert figures['images_per_sec'] == 4 and figures['torch']['images_per_sec'] == 8 / 6
+  assert figures['ratio_vs_torch'] == 3 and figures['ratio_quartiles'] == [2.5, 3.0]
+  assert figures['seconds_quartiles'] == [1.5, 3.0]
+  assert figures['flops_per_sec'] == 20 and figures['share_of_matmul_peak'] == 0.2

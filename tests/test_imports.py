@@ -73,6 +73,9 @@ ALLOWED = {
     'workdir',
   ),
   'benchmark': ('',),
+  'measurement': (*BASE, 'benchmark', 'torch_reference', 'workdir'),
+  'torch_reference.cases': (*BASE, 'benchmark', 'mixing', 'torch_reference'),
+  'torch_reference': ('torch_reference',),
 }
 
 
@@ -152,9 +155,17 @@ def test_no_module_runs_what_it_reads(name):
   assert not called(SOURCES[name]) & forbidden
 
 
+TORCH = 'advmix_jax.torch_reference'  # Needs an extra; imported only when asked for.
+
+
+@pytest.mark.parametrize('name', sorted(SOURCES))
+def test_only_the_comparison_imports_torch(name):
+  assert within(name, TORCH) or not {i for i in imported(SOURCES[name]) if within(i, 'torch')}
+
+
 def test_importing_everything_does_no_work():
   """No jax backend is started: none of this name exists."""
-  modules = [name for name in sorted(SOURCES) if name != 'advmix_jax.__main__']
+  modules = [name for name in sorted(SOURCES) if not within(name, TORCH)]
   program = f'import importlib\nfor name in {modules!r}: importlib.import_module(name)\nprint("imported")'
   environment = os.environ | {'JAX_PLATFORMS': 'no_such_platform', 'PYTHONPATH': str(ROOT)}
   done = subprocess.run(

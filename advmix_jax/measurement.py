@@ -1,0 +1,180 @@
+"""Times the cases of `benchmark`, alone or in turns with another program that does the same work.
+
+A case runs once to compile and once to warm up. Then come `repeats` runs, or pairs of runs of which each
+side begins every second one; medians and quartiles count, and the ratio is taken pair by pair.
+"""
+
+import datetime
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from advmix_jax import benchmark
+from advmix_jax.types import BadInputError
+from advmix_jax.workdir import environment
+
+PEAK_SIZE = 2048  # Side of the matrices whose product gives the peak.
+Run = Callable[[], Any]
+
+
+def seconds_of(run: Run) -> float:
+  start = time.perf_counter()
+  jax.block_until_ready(run())
+  return time.perf_counter() - start
+
+
+def in_turns(runs: Sequence[Run], repeats: int) -> list[list[float]]:
+  """Seconds of `repeats` runs of each function; every second time the last one begins."""
+  seconds: list[list[float]] = [[] for _ in runs]
+  for repeat in range(repeats):
+    for i in range(len(runs))[:: -1 if repeat % 2 else 1]:
+      seconds[i].append(seconds_of(runs[i]))
+  return seconds
+
+
+def quartiles(values: Sequence[float]) -> list[float]:
+  """The lower and the upper one."""
+  return np.percentile(values, [25, 75]).tolist()
+
+
+def load_torch() -> ModuleType:
+  """What builds the cases in PyTorch. Raises `BadInputError` where that is not installed."""
+  try:
+    from advmix_jax.torch_reference import cases
+  except ModuleNotFoundError as error:
+    if error.name != 'torch':
+      raise
+    raise BadInputError(
+      "--against=torch needs PyTorch, which is not installed: pip install torch, or 'advmix_jax[bench]'"
+    ) from None
+  return cases
+
+
+def run_cases(
+  names: Sequence[str], repeats: int, networks: benchmark.Networks | None = None, against: str | None = None
+) -> dict[str, Any]:
+  """Measures the named cases one after the other and prints a line for each.
+
+  Args:
+    names: some of `benchmark.CASES`.
+    repeats: timed runs.
+    networks: sizes; None = the reference networks.
+    against: torch, or None for no comparison.
+
+  Returns:
+    `{'cases': [{'name', 'images_per_sec', 'ratio_vs_torch', 'share_of_matmul_peak', ...}], 'machine', ...}`.
+    The ratio is of images per second, None where nothing was compared; the share is None where the work
+    depends on the data.
+
+  Raises:
+    BadInputError: for a name that is not in `CASES`, or if what is compared with is not installed.
+  """
+  unknown = [name for name in names if name not in benchmark.CASES]
+  if unknown:
+    raise BadInputError(f'--cases: found {unknown[0]!r}, expected some of {", ".join(benchmark.CASES)}')
+  torch_cases = None if against is None else load_torch()
+  networks = networks or benchmark.Networks()
+  reference = benchmark.Reference(networks)
+  machine = describe_machine(repeats, torch_cases)
+  print(f'matrix products of {PEAK_SIZE}: {machine["matmul_flops"] / 1e9:.0f} GFLOP/s', flush=True)
+  cases = []
+  for name in names:
+    case = benchmark.CASES[name](reference)
+    for _ in ('compiles', 'warms up'):
+      seconds_of(case.run)
+    theirs = None
+    if torch_cases is not None and name in torch_cases.BUILDERS:
+      theirs = torch_cases.fastest(name, case, networks, seconds_of)
+    figures = measure(case, theirs, repeats, machine['matmul_flops'])
+    print(f'{name:20} {in_words(figures, case.settings)}', flush=True)
+    cases.append({'name': name} | figures | case.settings)
+  return {
+    'cases': cases,
+    'machine': machine,
+    'networks': networks._asdict(),
+    'resolution': reference.generator.resolution,
+    'repeats': repeats,
+    'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+  }
+
+
+def measure(case: benchmark.Case, theirs: Any, repeats: int, peak: float) -> dict[str, Any]:
+  """The figures of a case.
+
+  Args:
+    case: ours, warm.
+    theirs: `torch_reference.cases.Fastest`, warm; None = nothing to compare with.
+    repeats: timed runs.
+    peak: operations per second of the matrix product.
+  """
+  seconds = in_turns([case.run] if theirs is None else [case.run, theirs.run], repeats)
+  rate = None if case.flops is None else case.flops / statistics.median(seconds[0])
+  figures = {
+    **speed(seconds[0], case.images),
+    'flops_per_sec': rate,
+    'share_of_matmul_peak': None if rate is None else rate / peak,
+    'ratio_vs_torch': None,
+  }
+  if theirs is None:
+    return figures
+  ratios = [b / a for a, b in zip(*seconds, strict=True)]
+  return figures | {
+    'ratio_vs_torch': statistics.median(ratios),
+    'ratio_quartiles': quartiles(ratios),
+    'torch': {'variant': theirs.variant, 'tried': theirs.tried, **speed(seconds[1], case.images)},
+  }
+
+
+def speed(seconds: Sequence[float], images: int) -> dict[str, Any]:
+  """Of runs that process so many images."""
+  middle = statistics.median(seconds)
+  return {'images_per_sec': images / middle, 'seconds': middle, 'seconds_quartiles': quartiles(seconds)}
+
+
+def in_words(figures: dict[str, Any], settings: dict[str, Any]) -> str:
+  """The figures of a case as the rest of its line."""
+  text = f'{figures["images_per_sec"]:9.1f} images/s'
+  if figures['share_of_matmul_peak'] is not None:
+    text += f'  {figures["share_of_matmul_peak"]:.0%} of the matrix product rate'
+  if figures['ratio_vs_torch'] is not None:
+    lower, upper = figures['ratio_quartiles']
+    theirs = figures['torch']
+    text += f'  {figures["ratio_vs_torch"]:.2f} times ({lower:.2f} to {upper:.2f}) the '
+    text += f'{theirs["images_per_sec"]:.1f} of PyTorch ({theirs["variant"]})'
+  return text + f'  ({", ".join(f"{key} {value}" for key, value in settings.items())})'
+
+
+def describe_machine(repeats: int, torch_cases: ModuleType | None) -> dict[str, Any]:
+  """Versions, processor, load, and the rate of matrix products: of jax, or the better of both."""
+  x = jnp.ones((PEAK_SIZE, PEAK_SIZE))
+  product = jax.jit(jnp.matmul)
+  rates = {'jax': matmul_rate(lambda: product(x, x), repeats)}
+  machine = environment() | {'processor': processor(), 'load': os.getloadavg()[0]}
+  if torch_cases is not None:
+    rates['torch'] = matmul_rate(torch_cases.matmul(PEAK_SIZE), repeats)
+    machine['torch'] = torch_cases.environment()
+  return machine | {'matmul_flops': max(rates.values()), 'matmul_flops_of': rates}
+
+
+def matmul_rate(run: Run, repeats: int) -> float:
+  """Operations per second of a product of two matrices of side `PEAK_SIZE`."""
+  for _ in ('compiles', 'warms up'):
+    seconds_of(run)
+  return 2 * PEAK_SIZE**3 / statistics.median(in_turns([run], repeats)[0])
+
+
+def processor() -> str:
+  """Its name, where the system tells it."""
+  file = Path('/proc/cpuinfo')
+  lines = file.read_text().splitlines() if file.exists() else []
+  names = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
+  return names[0] if names else platform.processor() or platform.machine()
