@@ -85,7 +85,10 @@ def run_cases(
   networks = networks or benchmark.Networks()
   reference = benchmark.Reference(networks)
   machine = describe_machine(repeats, torch_cases)
-  print(f'matrix products of {PEAK_SIZE}: {machine["matmul_flops"] / 1e9:.0f} GFLOP/s', flush=True)
+  gflops = machine['matmul_flops'] / 1e9
+  print(
+    f'matrix products of {PEAK_SIZE}: {gflops:.0f} GFLOP/s; load before: {machine["load"]:.1f}', flush=True
+  )
   cases = []
   for name in names:
     case = benchmark.CASES[name](reference)
@@ -154,11 +157,11 @@ def in_words(figures: dict[str, Any], settings: dict[str, Any]) -> str:
 
 
 def describe_machine(repeats: int, torch_cases: ModuleType | None) -> dict[str, Any]:
-  """Versions, processor, load, and the rate of matrix products: of jax, or the better of both."""
+  """Versions, processor, load of the last minute, rate of matrix products: of jax, or the better of both."""
+  machine = environment() | {'processor': processor(), 'load': os.getloadavg()[0]}
   x = jnp.ones((PEAK_SIZE, PEAK_SIZE))
   product = jax.jit(jnp.matmul)
   rates = {'jax': matmul_rate(lambda: product(x, x), repeats)}
-  machine = environment() | {'processor': processor(), 'load': os.getloadavg()[0]}
   if torch_cases is not None:
     rates['torch'] = matmul_rate(torch_cases.matmul(PEAK_SIZE), repeats)
     machine['torch'] = torch_cases.environment()
