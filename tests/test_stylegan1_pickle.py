@@ -17,6 +17,7 @@ from advmix_jax.models.noise import choose_noise
 from advmix_jax.models.stylegan import StyleGAN, init_generator, stylegan_decoder, truncate
 from advmix_jax.types import BadInputError
 from tests import stylegan1_by_hand as by_hand
+from tests.compare import nhwc
 
 
 def write(path, value, protocol=4):
@@ -336,10 +337,6 @@ def test_reference_networks_read(reference):
   assert [n.build_func_name for n in networks] == ['G_style', 'D_basic', 'G_style']
   assert [len(n.variables) for n in networks] == [75, 27, 75]
   np.testing.assert_array_equal(networks.average.variables['dlatent_avg'], vectors['dlatent_avg'])
-
-
-def nhwc(images):
-  return images.transpose(0, 2, 3, 1)
 
 
 def test_reference_parameters_have_the_modules_structure(reference):

@@ -16,22 +16,11 @@ from advmix_jax.training.classifier import create_train_state, train_step
 from advmix_jax.types import Batch
 from configs import default
 from tests import tiny
+from tests.compare import assert_close, differ, halves
 from tests.tiny import normal, uniform
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 SIZE = 8
-
-
-def assert_close(a, b, **tolerance):
-  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
-
-
-def differ(a, b) -> bool:
-  return any(not np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
-
-
-def halves(tree):
-  return jax.tree.map(lambda x: x.reshape(2, SIZE // 2, *x.shape[1:]), tree)
 
 
 def batch():
