@@ -30,6 +30,7 @@ def batch():
 
 def classifier_state(tx=None, ema=False):
   decoder, generator = tiny.decoder(2)
+  generator = jax.tree.map(jnp.copy, generator)  # A step that donates its state must not take the shared one.
   model, shape = Linear(tiny.NUM_CLASSES), (8, 8, 3)
   tx = optax.sgd(0.1) if tx is None else tx
   return create_train_state(
