@@ -15,7 +15,7 @@ Convolution = Callable[[Array, Array], Array]
 
 
 def plain_conv(
-  x: Array, kernel: Array, padding: tuple[int, int], stride: int = 1, dilation: int = 1
+  x: Array, kernel: Array, padding: tuple[int, int], stride: int = 1, dilation: int = 1, groups: int = 1
 ) -> Array:
   """`dilation - 1` zeros are inserted between the pixels of x."""
   return lax.conv_general_dilated(
@@ -25,6 +25,7 @@ def plain_conv(
     (padding, padding),
     lhs_dilation=(dilation, dilation),
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    feature_group_count=groups,
   )
 
 

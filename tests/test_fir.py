@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 
 from advmix_jax.models import fir
 from tests import stylegan2_reference as reference
@@ -18,15 +17,7 @@ def plain_filter(x, padding, stride=1, dilation=1):
   """By one general depthwise convolution of lax."""
   channels = x.shape[3]
   kernel = jnp.tile(jnp.asarray(reference.FILTER, jnp.float32)[:, :, None, None], (1, 1, 1, channels))
-  return lax.conv_general_dilated(
-    x,
-    kernel,
-    (stride, stride),
-    (padding, padding),
-    lhs_dilation=(dilation, dilation),
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    feature_group_count=channels,
-  )
+  return plain_conv(x, kernel, padding, stride, dilation, groups=channels)
 
 
 def plain_upsample_conv(x, kernel):
