@@ -49,3 +49,8 @@ def pmap_step(step_fn: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]) -> Cal
 def pmap_map(fn: Callable[[PyTree, PyTree], PyTree]) -> Callable:
   """`fn(shared, batch) -> results` over all devices; batch and results carry a leading device axis."""
   return jax.pmap(fn, AXIS, in_axes=(None, 0), out_axes=0)
+
+
+def pmap_carry(fn: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]) -> Callable:
+  """`fn(shared, carry, batch) -> (carry, results)`, each device with a carry of its own, which is donated."""
+  return jax.pmap(fn, AXIS, in_axes=(None, 0, 0), out_axes=0, donate_argnums=(1,))
