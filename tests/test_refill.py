@@ -85,7 +85,7 @@ def on_all_devices(advance, decoder, settings, shared, num_slots):
     slots, found = step(shared | {'waiting': np.bool_(waiting)}, slots, parallel.shard(entry))
     return slots, parallel.unshard(found)
 
-  return advance_fn, parallel.shard(refill.empty_slots(settings, decoder, shared, num_slots))
+  return advance_fn, parallel.distribute(refill.empty_slots(settings, decoder, shared, num_slots))
 
 
 def refilled(num_slots, rule='sign', select='first_error', place=on_one_device):
@@ -141,7 +141,7 @@ def test_it_is_compiled_once_for_all_classifiers():
       slots, found = step(given | {'waiting': np.bool_(waiting)}, slots, parallel.shard(entry))
       return slots, parallel.unshard(found)
 
-    slots = parallel.shard(refill.empty_slots(settings_of(), decoder, given, 24))
+    slots = parallel.distribute(refill.empty_slots(settings_of(), decoder, given, 24))
     evaluation.attack_all(advance_fn, slots, originals, w, labels, right, 2, 24)
   assert traces == [(12,)]
 

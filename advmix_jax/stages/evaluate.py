@@ -134,7 +134,7 @@ class Evaluator:
     with track(f'evaluate {method}', num_restarts * len(labels)) as update:
       broken = evaluation.attack_all(
         advance,
-        parallel.shard(slots),
+        parallel.distribute(slots),
         start_images,
         w,
         labels,
