@@ -26,7 +26,8 @@ ALLOWED = {
   'encoding': (*BASE, 'projection', 'mixing'),
   'models': (*BASE, 'models'),
   'methods': ALGORITHMS,
-  'evaluation': ALGORITHMS,
+  'refill': (*BASE, 'projection', 'mixing', 'attack'),
+  'evaluation': (*BASE, 'refill'),
   # Beside the column.
   'parallel': BASE,
   'progress': BASE,
