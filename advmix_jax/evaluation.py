@@ -32,13 +32,6 @@ class Broken(NamedTuple):
   restart: np.ndarray
 
 
-def batches(positions: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
-  """Positions in batches of one fixed size, the last one filled up by repetition, with how many are real."""
-  for start in range(0, len(positions), batch_size):
-    real = positions[start : start + batch_size]
-    yield np.resize(real, batch_size), len(real)
-
-
 def waiting_pairs(broken_by: np.ndarray, num_restarts: int) -> Iterator[tuple[int, int]]:
   """Pairs (example, restart), the first restart of all before any second, without what is broken by then.
 
@@ -111,17 +104,6 @@ def attack_all(
 def group_accuracy(correct: np.ndarray, labels: np.ndarray, num_classes: int) -> list[float]:
   """Share of `correct [N]` bool within each class; every class must have an example."""
   return [float(correct[labels == k].mean()) for k in range(num_classes)]
-
-
-def predict_all(
-  predict_fn: Callable[[np.ndarray], np.ndarray], images: np.ndarray, batch_size: int
-) -> np.ndarray:
-  """Predicted classes `[N]` of `images [N, H, W, C]` uint8, each counted once."""
-  found = [
-    np.asarray(predict_fn(images[positions]))[:real]
-    for positions, real in batches(np.arange(len(images)), batch_size)
-  ]
-  return np.concatenate(found)
 
 
 def predictions(classify_fn: ClassifyFn, params: PyTree, images: Array) -> Array:

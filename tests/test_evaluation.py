@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from advmix_jax import evaluation
-from advmix_jax.evaluation import attack_all, batches, group_accuracy, predict_all
+from advmix_jax.batched import batches, in_batches
+from advmix_jax.evaluation import attack_all, group_accuracy
 from advmix_jax.refill import Found
 
 LABELS = np.array([0, 0, 0, 1, 1, 2, 2], np.int32)
@@ -143,13 +144,13 @@ def test_predictions_are_counted_once():
     seen.append(len(images))
     return images[:, 0, 0, 0] % 3
 
-  np.testing.assert_array_equal(predict_all(predict, ORIGINALS, 4), np.arange(7) % 3)
+  np.testing.assert_array_equal(in_batches(predict, ORIGINALS, 4), np.arange(7) % 3)
   assert seen == [4, 4]
 
 
 def test_accuracy_by_class():
   """Predictions 0 1 2 0 1 2 0 against 0 0 0 1 1 2 2."""
-  predicted = predict_all(lambda images: images[:, 0, 0, 0] % 3, ORIGINALS, 3)
+  predicted = in_batches(lambda images: images[:, 0, 0, 0] % 3, ORIGINALS, 3)
   correct = predicted == LABELS
   assert correct.mean() == pytest.approx(3 / 7)
   found = group_accuracy(correct, LABELS, 3)

@@ -30,6 +30,7 @@ ALLOWED = {
   'evaluation': (*BASE, 'refill'),
   # Beside the column.
   'parallel': BASE,
+  'batched': (),
   'progress': BASE,
   'interruption': BASE,
   'workdir': BASE,

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from advmix_jax import data, evaluation, interruption, parallel, refill
+from advmix_jax import batched, data, evaluation, interruption, parallel, refill
 from advmix_jax.methods import latent_attack_settings
 from advmix_jax.progress import track
 from advmix_jax.ranges import to_uint8
@@ -91,7 +91,7 @@ class Evaluator:
     def predict_batch(images):
       return parallel.unshard(self._predict(classifier, parallel.shard(images)))
 
-    return evaluation.predict_all(predict_batch, images, self._batch_size)
+    return batched.in_batches(predict_batch, images, self._batch_size)
 
   @functools.cached_property
   def _attacked(self) -> tuple[np.ndarray, np.ndarray]:
@@ -101,11 +101,10 @@ class Evaluator:
     if experiment.config.evaluate.start_from == 'original':
       return w, experiment.evaluated.images[experiment.attacked_positions]
     params = parallel.replicate(experiment.load_generator())
-    decoded = [
-      parallel.unshard(self._decode(params, parallel.shard(w[positions])))[:real]
-      for positions, real in evaluation.batches(np.arange(len(w)), self._batch_size)
-    ]
-    return w, np.concatenate(decoded)
+    decoded = batched.in_batches(
+      lambda w: parallel.unshard(self._decode(params, parallel.shard(w))), w, self._batch_size
+    )
+    return w, decoded
 
   def __call__(self, method: str) -> tuple[dict, evaluation.Broken]:
     """Numbers for `results.json`, and the variants that broke the classifier."""
