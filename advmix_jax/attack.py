@@ -84,6 +84,24 @@ def keep_better(kept: SearchResult, found: SearchResult) -> SearchResult:
   return SearchResult(jax.tree.map(choose, found.best, kept.best), choose(found.score, kept.score))
 
 
+def ascent_step(
+  objective_fn: Callable[[PyTree], tuple[Array, PyTree]],
+  project_fn: Callable[[PyTree], PyTree],
+  rule: optax.GradientTransformation,
+  x: PyTree,
+  rule_state: PyTree,
+) -> tuple[PyTree, PyTree, PyTree]:
+  """One step of Eq. 9: the next point, the rule's state, and what `objective_fn(x)` gave beside losses."""
+
+  def summed(x):
+    losses, rest = objective_fn(x)
+    return jnp.sum(losses), rest
+
+  gradient, rest = jax.grad(summed, has_aux=True)(x)
+  updates, rule_state = rule.update(gradient, rule_state, x)
+  return project_fn(optax.apply_updates(x, updates)), rule_state, rest
+
+
 def projected_ascent(
   objective_fn: ObjectiveFn,
   start: PyTree,
@@ -104,20 +122,14 @@ def projected_ascent(
     The best of K + 1 points, or of fewer if all scores were infinite before. No gradient flows through it.
   """
 
-  def summed(x):
-    losses, scores = objective_fn(x)
-    return jnp.sum(losses), scores
-
   def unfinished(carry):
     i, _, _, kept = carry
     return (i < num_steps) & ~jnp.all(jnp.isposinf(kept.score))
 
   def step(carry):
     i, x, rule_state, kept = carry
-    gradient, scores = jax.grad(summed, has_aux=True)(x)
-    kept = keep_better(kept, SearchResult(x, scores))
-    updates, rule_state = rule.update(gradient, rule_state, x)
-    return i + 1, project_fn(optax.apply_updates(x, updates)), rule_state, kept
+    following, rule_state, scores = ascent_step(objective_fn, project_fn, rule, x, rule_state)
+    return i + 1, following, rule_state, keep_better(kept, SearchResult(x, scores))
 
   start = jax.lax.stop_gradient(start)
   batch = jax.tree.leaves(start)[0].shape[0]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from advmix_jax import attack, encoding, evaluation, mixing
+from advmix_jax import attack, encoding, evaluation, mixing, refill
 from advmix_jax.methods import METHODS
 from advmix_jax.models.classifier import make_classifier
 from advmix_jax.models.decoder import generator_decoder, init_generator
@@ -187,17 +187,18 @@ class Reference:
     state = state.replace(params=state.params | {'dense': dense})
     predict = jax.jit(functools.partial(evaluation.predictions, state.apply_fn))
     labels = np.asarray(predict(state.params, originals), np.int32)
-    step = jax.jit(
-      functools.partial(evaluation.attack_once, settings, 'first_error', state.apply_fn, self.decoder)
-    )
+    parts = (settings, 'first_error', state.apply_fn, self.decoder)
+    step = jax.jit(functools.partial(refill.advance, *parts), donate_argnums=(1,))
     shared = {'classifier': state.params, 'decoder': self.params, 'key': jax.random.key(6)}
 
-    def attack_fn(restart, batch):
-      return jax.tree.map(np.asarray, step(shared | {'restart': jnp.int32(restart)}, batch))
+    def advance(slots, entry, waiting):
+      slots, found = step(shared | {'waiting': np.bool_(waiting)}, slots, entry)
+      return slots, jax.tree.map(np.asarray, found)
 
     def run():
       unbroken = np.zeros(size, bool)
-      return evaluation.attack_all(attack_fn, originals, w, labels, unbroken, num_restarts, size).broken
+      slots = refill.empty_slots(settings, self.decoder, shared, size)
+      return evaluation.attack_all(advance, slots, originals, w, labels, unbroken, num_restarts, size).broken
 
     shape = {'restarts': num_restarts, 'steps': num_steps, 'classifier': 'cnn', 'broken': float(run().mean())}
     keys = mixing.example_keys(jax.random.key(6), self.batch.index)

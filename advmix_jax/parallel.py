@@ -24,7 +24,16 @@ def check_divisible(batch_size: int, key: str) -> None:
 
 def replicate(tree: PyTree) -> PyTree:
   """Places a state on every device once; otherwise pmap traces twice, and donation fails."""
-  return jax.device_put(tree, NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec()))
+  return _place(tree, PartitionSpec())
+
+
+def distribute(tree: PyTree) -> PyTree:
+  """`shard`, placed on the devices: for a carry, which pmap otherwise traces twice."""
+  return _place(shard(tree), PartitionSpec(AXIS))
+
+
+def _place(tree: PyTree, spec: PartitionSpec) -> PyTree:
+  return jax.device_put(tree, NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), spec))
 
 
 def shard(tree: PyTree) -> PyTree:
@@ -49,3 +58,11 @@ def pmap_step(step_fn: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]) -> Cal
 def pmap_map(fn: Callable[[PyTree, PyTree], PyTree]) -> Callable:
   """`fn(shared, batch) -> results` over all devices; batch and results carry a leading device axis."""
   return jax.pmap(fn, AXIS, in_axes=(None, 0), out_axes=0)
+
+
+def pmap_carry(fn: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]) -> Callable:
+  """`fn(shared, carry, batch) -> (carry, results)` over all devices.
+
+  Every device has a carry of its own (`distribute`), which is donated; batch and results as with `pmap_map`.
+  """
+  return jax.pmap(fn, AXIS, in_axes=(None, 0, 0), out_axes=0, donate_argnums=(1,))

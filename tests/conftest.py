@@ -10,6 +10,8 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 import jax
 import pytest
 
+from tests import pictures
+
 jax.config.update('jax_num_cpu_devices', 2)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
@@ -57,6 +59,18 @@ def _folder(variable: str) -> pathlib.Path:
   if not path.is_dir():
     pytest.skip(f'${variable}: {value} is no folder')
   return path
+
+
+@pytest.fixture
+def split_folder(tmp_path: pathlib.Path) -> pathlib.Path:
+  """Pictures of discs and crosses in folders: six of each to train with, three to test with."""
+  return pictures.write_split(tmp_path / 'data', train=6, test=3)
+
+
+@pytest.fixture
+def cache_dir(tmp_path: pathlib.Path) -> pathlib.Path:
+  """Where decoded pictures are kept; not there yet."""
+  return tmp_path / 'cache'
 
 
 @pytest.fixture(scope='session')

@@ -1,4 +1,4 @@
-"""Tiny pictures drawn with NumPy, and data sets of them as files."""
+"""Tiny pictures drawn with NumPy, data sets of them as files, and their configurations."""
 
 import io
 import json
@@ -6,8 +6,11 @@ import pathlib
 import zipfile
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from advmix_jax import data
+from advmix_jax.types import BadInputError
 from configs import default
 
 
@@ -68,6 +71,14 @@ def folder_config(directory: pathlib.Path, cache: pathlib.Path, **overrides):
   settings = {'name': 'folder', 'num_validation': 0, 'cache_dir': str(cache), 'num_workers': 0}
   config.data.update({**settings, 'dir': str(directory), **overrides})
   return config
+
+
+def complaint(config) -> str:
+  """The one line with which the data of this configuration are refused."""
+  with pytest.raises(BadInputError) as error:
+    data.load(config)
+  assert '\n' not in str(error.value)
+  return str(error.value)
 
 
 CELEBA_NAMES = ('Eyeglasses', 'Pale_Skin', 'Smiling')

@@ -13,6 +13,7 @@ import pytest
 from advmix_jax.encoding import EncodeSettings
 from advmix_jax.training.amortised import amortised_step, create_amortised_state
 from tests import tiny
+from tests.compare import halves
 from tests.tiny import uniform
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -81,9 +82,8 @@ def test_the_loss_by_hand():
 def test_two_devices_train_as_one():
   real = uniform(3, SIZE, LAYERS, WIDTH, 1)
   one, metrics = jax.jit(functools.partial(amortised_step, settings=SETTINGS))(state(), batch(real))
-  halves = jax.tree.map(lambda x: x.reshape(2, SIZE // 2, *x.shape[1:]), batch(real))
   step = functools.partial(amortised_step, settings=SETTINGS, axis_name='i')
-  two, theirs = jax.pmap(step, 'i', in_axes=(None, 0), out_axes=0)(state(), halves)
+  two, theirs = jax.pmap(step, 'i', in_axes=(None, 0), out_axes=0)(state(), halves(batch(real)))
   np.testing.assert_array_equal(two.params['scale'][0], two.params['scale'][1])
   np.testing.assert_allclose(two.params['scale'][0], one.params['scale'], atol=1e-5)
   assert float(theirs['pixel_error'][0]) == pytest.approx(float(metrics['pixel_error']), rel=1e-4)

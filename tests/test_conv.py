@@ -1,22 +1,18 @@
 """Convolutions: what plain lax computes, with gradients that stay on the fast CPU kernel inside loops."""
 
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 
 from advmix_jax.models import conv
+from tests.convolutions import assert_same_value_and_gradients, forms_in_a_loop, plain_conv
 from tests.tiny import normal
 
 
-def plain(x, kernel, padding=None):
-  size = kernel.shape[0]
-  padding = (size // 2, size // 2) if padding is None else padding
-  numbers = ('NHWC', 'HWIO', 'NHWC')
-  return lax.conv_general_dilated(x, kernel, (1, 1), (padding, padding), dimension_numbers=numbers)
+def plain(x, kernel):
+  """The edges padded so that the size stays."""
+  return plain_conv(x, kernel, (kernel.shape[0] // 2,) * 2)
 
 
 def plain_upsample(x, kernel):
@@ -33,19 +29,19 @@ CASES = {
   'k1': (conv.conv2d, plain, (2, 5, 3, 3), (1, 1, 3, 4)),
   'k2, padded on both sides': (
     lambda x, k: conv.conv2d(x, k, (1, 1)),
-    lambda x, k: plain(x, k, (1, 1)),
+    lambda x, k: plain_conv(x, k, (1, 1)),
     (2, 4, 5, 3),
     (2, 2, 3, 4),
   ),
   'k2, not padded': (
     lambda x, k: conv.conv2d(x, k, (0, 0)),
-    lambda x, k: plain(x, k, (0, 0)),
+    lambda x, k: plain_conv(x, k, (0, 0)),
     (2, 4, 5, 3),
     (2, 2, 3, 4),
   ),
   'k2, padded on one side': (
     lambda x, k: conv.conv2d(x, k, (1, 0)),
-    lambda x, k: plain(x, k, (1, 0)),
+    lambda x, k: plain_conv(x, k, (1, 0)),
     (1, 3, 5, 2),
     (2, 2, 2, 3),
   ),
@@ -60,23 +56,7 @@ CASES = {
 @pytest.mark.parametrize('case', CASES.values(), ids=CASES)
 def test_value_and_gradients_are_those_of_plain_lax(case):
   ours, theirs, x_shape, kernel_shape = case
-  x, kernel = normal(0, *x_shape), normal(1, *kernel_shape)
-
-  def measures(fn):
-    """The value, both gradients, and the gradient of R1's penalty with respect to the kernel and to x."""
-
-    def loss(x, kernel):
-      return jnp.sum(jnp.sin(fn(x, kernel)))
-
-    def penalty(x, kernel):
-      return jnp.sum(jnp.square(jax.grad(loss)(x, kernel)))
-
-    return jax.jit(lambda x, k: (fn(x, k), jax.grad(loss, (0, 1))(x, k), jax.grad(penalty, (0, 1))(x, k)))(
-      x, kernel
-    )
-
-  for a, b in zip(jax.tree.leaves(measures(ours)), jax.tree.leaves(measures(theirs)), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * float(np.abs(b).max()))
+  assert_same_value_and_gradients(ours, theirs, normal(0, *x_shape), normal(1, *kernel_shape))
 
 
 def test_the_kernel_gradient_can_be_differentiated_again():
@@ -107,17 +87,7 @@ def test_vmap_is_a_loop(fn):
 @pytest.mark.skipif(jax.default_backend() != 'cpu', reason='the layer is plain lax on accelerators')
 @pytest.mark.parametrize('fn', [conv.conv2d, conv.upsample_conv, conv.downsample_conv])
 def test_gradients_in_a_loop_keep_the_form_that_has_a_fast_kernel(fn):
-  """Where the trap is, the compiled loop holds a convolution with labels like `b01f_01oi->b01f`."""
-
-  def climb(x, kernel):
-    gradient = jax.grad(lambda x: jnp.sum(jnp.sin(fn(x, kernel))))
-    return lax.fori_loop(0, 3, lambda i, x: x + gradient(x), x)
-
-  x, kernel = normal(0, 2, 8, 8, 16), normal(1, 3, 3, 16, 16)
-  text = jax.jit(climb).lower(x, kernel).compile().as_text()
-  forms = re.findall(r'dim_labels=(\S+?)[,\s]', text)
-  assert forms, 'no convolution found in the compiled program'
-  assert set(forms) == {'b01f_01io->b01f'}
+  assert forms_in_a_loop(fn) == {'b01f_01io->b01f'}
 
 
 def test_max_pool_is_the_maximum_of_each_block():

@@ -6,10 +6,9 @@ from PIL import Image
 
 from advmix_jax import data
 from advmix_jax.data import celeba
-from advmix_jax.types import BadInputError
 from configs import default
 from launch import check_data
-from tests.pictures import CELEBA_NAMES, write_celeba
+from tests.pictures import CELEBA_NAMES, complaint, write_celeba
 
 
 @pytest.fixture
@@ -22,13 +21,6 @@ def celeba_config(directory, cache, **overrides):
   settings = {'name': 'celeba', 'num_validation': 0, 'cache_dir': str(cache), 'num_workers': 0}
   config.data.update({**settings, 'dir': str(directory), **overrides})
   return config
-
-
-def complaint(config) -> str:
-  with pytest.raises(BadInputError) as error:
-    data.load(config)
-  assert '\n' not in str(error.value)
-  return str(error.value)
 
 
 def test_parts_are_the_official_ones_and_labels_the_attribute(root, tmp_path):

@@ -1,15 +1,13 @@
 """Resampling of StyleGAN 2: what inserted zeros and the filter give, with gradients fast in loops."""
 
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 
 from advmix_jax.models import fir
 from tests import stylegan2_reference as reference
+from tests.convolutions import assert_same_value_and_gradients, forms_in_a_loop, plain_conv
 from tests.tiny import normal
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -19,27 +17,7 @@ def plain_filter(x, padding, stride=1, dilation=1):
   """By one general depthwise convolution of lax."""
   channels = x.shape[3]
   kernel = jnp.tile(jnp.asarray(reference.FILTER, jnp.float32)[:, :, None, None], (1, 1, 1, channels))
-  return lax.conv_general_dilated(
-    x,
-    kernel,
-    (stride, stride),
-    (padding, padding),
-    lhs_dilation=(dilation, dilation),
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    feature_group_count=channels,
-  )
-
-
-def plain_conv(x, kernel, padding, stride=1, dilation=1):
-  numbers = ('NHWC', 'HWIO', 'NHWC')
-  return lax.conv_general_dilated(
-    x,
-    kernel,
-    (stride, stride),
-    (padding, padding),
-    lhs_dilation=(dilation, dilation),
-    dimension_numbers=numbers,
-  )
+  return plain_conv(x, kernel, padding, stride, dilation, groups=channels)
 
 
 def plain_upsample_conv(x, kernel):
@@ -71,23 +49,7 @@ CASES = {
 @pytest.mark.parametrize('case', CASES.values(), ids=CASES)
 def test_value_and_gradients_are_those_of_general_convolutions(case):
   ours, theirs, shape = case
-  x, kernel = normal(0, *shape), normal(1, 3, 3, 3, 4)
-
-  def measures(fn):
-    """The value, both gradients, and the gradients of R1's penalty."""
-
-    def loss(x, kernel):
-      return jnp.sum(jnp.sin(fn(x, kernel)))
-
-    def penalty(x, kernel):
-      return jnp.sum(jnp.square(jax.grad(loss)(x, kernel)))
-
-    return jax.jit(lambda x, k: (fn(x, k), jax.grad(loss, (0, 1))(x, k), jax.grad(penalty, (0, 1))(x, k)))(
-      x, kernel
-    )
-
-  for a, b in zip(jax.tree.leaves(measures(ours)), jax.tree.leaves(measures(theirs)), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * float(np.abs(b).max()))
+  assert_same_value_and_gradients(ours, theirs, normal(0, *shape), normal(1, 3, 3, 3, 4))
 
 
 def test_the_definitions_with_inserted_zeros():
@@ -115,12 +77,4 @@ def test_up_and_downsampling_are_each_others_gradient():
 @pytest.mark.skipif(jax.default_backend() != 'cpu', reason='convolutions are plain lax on accelerators')
 @pytest.mark.parametrize('fn', [fir.upsample_conv, fir.downsample_conv])
 def test_gradients_in_a_loop_keep_the_form_that_has_a_fast_kernel(fn):
-  def climb(x, kernel):
-    gradient = jax.grad(lambda x: jnp.sum(jnp.sin(fn(x, kernel))))
-    return lax.fori_loop(0, 3, lambda i, x: x + gradient(x), x)
-
-  x, kernel = normal(0, 2, 8, 8, 16), normal(1, 3, 3, 16, 16)
-  text = jax.jit(climb).lower(x, kernel).compile().as_text()
-  forms = re.findall(r'dim_labels=(\S+?)[,\s]', text)
-  assert forms, 'no convolution found in the compiled program'
-  assert set(forms) == {'b01f_01io->b01f'}
+  assert forms_in_a_loop(fn) == {'b01f_01io->b01f'}

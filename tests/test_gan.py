@@ -5,47 +5,20 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from advmix_jax.models.discriminator import Discriminator
 from advmix_jax.models.growing import Lod, at_lod
 from advmix_jax.models.stylegan import StyleGAN
-from advmix_jax.training import gan, gan_losses
+from advmix_jax.training import gan
 from advmix_jax.training.adam import make_adam
-from advmix_jax.training.gan_state import (
-  GanBatch,
-  GanSettings,
-  GanState,
-  create_gan_state,
-  restart_optimisers,
-)
-from tests import tiny
-from tests.tiny import normal, uniform
+from advmix_jax.training.gan_state import GanSettings, restart_optimisers
+from tests import tiny, tiny_gan
+from tests.compare import assert_close, differ, halves
+from tests.tiny import normal
+from tests.tiny_gan import CLASSES, LEARNING_RATE, assert_trained_as_one, batch
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
-SIZE = 8
-LEARNING_RATE = 0.01  # Plain descent, so that no rounding is blown up.
-CLASSES = 3
-
-
-def assert_close(a, b, **tolerance):
-  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
-
-
-def differ(a, b) -> bool:
-  return any(not np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
-
-
-def halves(tree):
-  return jax.tree.map(lambda x: x.reshape(2, SIZE // 2, *x.shape[1:]), tree)
-
-
-def batch(conditional=False):
-  images = 0.9 * uniform(1, SIZE, 8, 8, 3)
-  labels = jnp.arange(SIZE, dtype=jnp.int32) % CLASSES
-  return GanBatch(images, labels, labels[::-1]) if conditional else GanBatch(images)
-
 
 GAN_SETTINGS = GanSettings(
   r1_gamma=10.0, r1_interval=2, style_mixing_prob=0.9, cut_per_sample=True, ema_decay=0.75
@@ -58,64 +31,38 @@ OTHER_SETTINGS = GAN_SETTINGS._replace(loss='wgan_gp', skip_nonfinite=True, cut_
 
 @functools.cache
 def gan_state(share=None):
-  """Built without compiling the networks' initialisations; with a `share`, they grow and have labels."""
+  """With a `share`, networks that grow and have labels."""
   other = {} if share is None else {'label_size': CLASSES, 'structure': 'linear'}
   model = StyleGAN((4, 3), latent_size=5, w_size=7, mapping_layers=2, **other)
-  critic, tx = Discriminator((4, 3), **other), optax.sgd(LEARNING_RATE)
-  shapes = jax.eval_shape(lambda: create_gan_state(jax.random.key(0), model, critic, tx))
-  generator, discriminator = (
-    tiny.random_params(tree, seed) for seed, tree in enumerate([shapes.generator, shapes.discriminator])
-  )
-  return GanState(
-    step=jnp.int32(0),
-    key=jax.random.key(1),
-    generator=generator,
-    discriminator=discriminator,
-    generator_opt=tx.init(generator),
-    discriminator_opt=tx.init(discriminator),
-    ema=generator,
-    w_avg=normal(3, 7),
-    noise=tuple(normal(4 + i, *n.shape) for i, n in enumerate(shapes.noise)),
-    lod=None if share is None else Lod(0, jnp.float32(share)),
-    generator_model=model,
-    discriminator_model=critic,
-    generator_tx=tx,
-    discriminator_tx=tx,
-  )
+  lod = None if share is None else Lod(0, jnp.float32(share))
+  return tiny_gan.gan_state(model, Discriminator((4, 3), **other), lod=lod)
 
 
 @functools.cache
 def gan_step_fn(with_r1):
   """Compiled once for all tests; they differ in the state they give it."""
   step = jax.jit(functools.partial(gan.gan_step, settings=GAN_SETTINGS, with_r1=with_r1))
-  return lambda state, given=None: step(state, given or batch())
+  return lambda state, given=None: step(state, given or batch(conditional=False))
 
 
 @functools.cache
 def other_step_fn():
   """The same for networks that grow and are told labels."""
   step = jax.jit(functools.partial(gan.gan_step, settings=OTHER_SETTINGS, with_r1=False))
-  return lambda state, given=None: step(state, given or batch(conditional=True))
+  return lambda state, given=None: step(state, given or batch())
 
 
 @pytest.mark.parametrize('is_other', [False, True], ids=['plain', 'growing, labels, WGAN-GP'])
 def test_two_devices_train_the_networks_as_one(is_other):
   """With R1, which is all of the step; the groups of the minibatch standard deviation are of all devices."""
   state = gan_state(0.3 if is_other else None)
-  one, metrics = other_step_fn()(state) if is_other else gan_step_fn(True)(state)
+  one = other_step_fn()(state) if is_other else gan_step_fn(True)(state)
   step = functools.partial(
     gan.gan_step, settings=OTHER_SETTINGS if is_other else GAN_SETTINGS, with_r1=not is_other, axis_name='i'
   )
-  two, their_metrics = jax.pmap(step, 'i', in_axes=(None, 0), out_axes=0)(state, halves(batch(is_other)))
-  for name in ('generator', 'discriminator', 'ema', 'w_avg'):
-    replicas = getattr(two, name)
-    jax.tree.map(lambda x: np.testing.assert_array_equal(x[0], x[1]), replicas)
-    first = jax.tree.map(lambda x: x[0], replicas)
-    moved = jax.tree.map(lambda a, b: a - b, getattr(one, name), getattr(state, name))
-    theirs = jax.tree.map(lambda a, b: a - b, first, getattr(state, name))
-    scale = max(float(np.abs(x).max()) for x in jax.tree.leaves(moved))
-    assert_close(theirs, moved, rtol=1e-3, atol=1e-5 * max(scale, 1.0))
-  assert_close(jax.tree.map(lambda x: x[0], their_metrics), metrics, rtol=1e-3, atol=1e-4)
+  given = halves(batch(conditional=is_other))
+  two = jax.pmap(step, 'i', in_axes=(None, 0), out_axes=0)(state, given)
+  assert_trained_as_one(two, one, state, ('generator', 'discriminator', 'ema', 'w_avg'))
 
 
 def test_a_gan_step_moves_both_networks_and_the_average_of_the_generator():
@@ -209,7 +156,7 @@ def test_cuts_lie_among_the_layers_that_are_drawn():
 
 
 def test_the_discriminator_sees_fakes_of_the_datas_labels_and_the_generator_learns_from_drawn_ones():
-  state, given = gan_state(0.3), batch(conditional=True)
+  state, given = gan_state(0.3), batch()
   after, _ = other_step_fn()(state, given)
   drawn, _ = other_step_fn()(state, given.replace(drawn_labels=given.labels))
   assert not differ(drawn.discriminator, after.discriminator) and differ(drawn.generator, after.generator)
@@ -247,7 +194,7 @@ def test_only_the_layers_that_are_drawn_learn(lod, generator, discriminator):
 
 
 def test_a_growing_step_shows_the_discriminator_faded_images():
-  state, given = gan_state(0.3), batch(conditional=True)
+  state, given = gan_state(0.3), batch()
   faded = given.replace(images=at_lod(given.images, state.lod))
   assert np.abs(faded.images - given.images).max() > 0.1
   labels = jax.nn.one_hot(given.labels, CLASSES)
@@ -260,13 +207,13 @@ def test_a_growing_step_shows_the_discriminator_faded_images():
 
 def test_an_update_whose_gradient_is_not_finite_is_left_out():
   """Here the discriminator's, for the sake of one pixel; the generator goes on."""
-  state, given = gan_state(0.3), batch(conditional=True)
+  state, given = gan_state(0.3), batch()
   broken = given.replace(images=given.images.at[0, 0, 0, 0].set(jnp.nan))
   after, metrics = other_step_fn()(state, broken)
   assert not differ(after.discriminator, state.discriminator) and differ(after.generator, state.generator)
   assert (float(metrics['skipped/discriminator']), float(metrics['skipped/generator'])) == (1.0, 0.0)
   assert np.isnan(metrics['loss/discriminator'])  # The host loop stops there.
-  after, metrics = gan_step_fn(False)(gan_state(), batch().replace(images=broken.images))
+  after, metrics = gan_step_fn(False)(gan_state(), batch(conditional=False).replace(images=broken.images))
   assert np.isnan(after.discriminator['out']['bias']).all() and 'skipped/discriminator' not in metrics
 
 
@@ -274,7 +221,7 @@ def test_the_learning_rate_can_be_scaled():
   settings = GAN_SETTINGS._replace(learning_rate_scale=0.25)
   step = jax.jit(functools.partial(gan.gan_step, settings=settings, with_r1=False))
   state = gan_state()
-  (whole, _), (quarter, _) = gan_step_fn(False)(state), step(state, batch())
+  (whole, _), (quarter, _) = gan_step_fn(False)(state), step(state, batch(conditional=False))
   expected = jax.tree.map(lambda a, b: a + (b - a) / 4, state.discriminator, whole.discriminator)
   assert_close(quarter.discriminator, expected, rtol=1e-5, atol=1e-6)
 
@@ -291,59 +238,3 @@ def test_optimisers_forget_when_other_layers_take_part():
   for name in ('generator_opt', 'discriminator_opt'):
     assert not any(np.any(x) for x in jax.tree.leaves(getattr(again, name)))
   assert not differ(again.generator, state.generator)
-
-
-def test_penalties_of_a_linear_score():
-  """Score `sum(a x)`: its gradient is a wherever it is taken."""
-  a, images = normal(0, 2, 2, 3), normal(1, 4, 2, 2, 3)
-  squared = float(np.sum(np.square(a)))
-
-  def score(x):
-    return jnp.sum(x * a[None], axis=(1, 2, 3))
-
-  np.testing.assert_allclose(gan_losses.squared_gradient(score, images), squared, rtol=1e-5)
-  found = gan_losses.gradient_penalty(score, images, -images, tiny.keys(2, 4))
-  np.testing.assert_allclose(found, 10 * (np.sqrt(squared) - 1) ** 2, rtol=1e-5)
-
-
-def test_the_penalty_is_taken_between_real_and_generated_images():
-  """Score `x^2 / 2` of one pixel: the gradient is where it is taken, a uniform draw between 0 and 4."""
-  real, fake = jnp.zeros((200, 1, 1, 1)), jnp.full((200, 1, 1, 1), 4.0)
-  found = gan_losses.gradient_penalty(
-    lambda x: 0.5 * jnp.square(x[:, 0, 0, 0]), real, fake, tiny.keys(0, 200)
-  )
-  places = np.sqrt(np.asarray(found) / 10)  # |4 u - 1|
-  assert places.max() == pytest.approx(3, abs=0.1)
-  assert np.mean(places < 1) == pytest.approx(0.5, abs=0.1)
-
-
-def test_losses_by_hand():
-  fake, real = np.array([0.5, -2.0]), np.array([1.5, 0.1])
-
-  def softplus(x):
-    return np.log1p(np.exp(x))
-
-  for name, generator, discriminator in (
-    ('logistic', softplus(-fake), softplus(fake) + softplus(-real)),
-    ('wgan_gp', -fake, fake - real + 0.001 * real**2),
-  ):
-    np.testing.assert_allclose(gan_losses.generator_loss(name, jnp.asarray(fake)), generator, rtol=1e-5)
-    found = gan_losses.discriminator_loss(name, jnp.asarray(fake), jnp.asarray(real))
-    np.testing.assert_allclose(found, discriminator, rtol=1e-5)
-
-
-def test_adam_in_the_form_of_tensorflow():
-  """`lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)`; with gradients small enough for eps to count."""
-  gradients = 1e-8 * np.random.default_rng(0).standard_normal((3, 5))
-  tx = make_adam('tensorflow', 0.1, b1=0.5, b2=0.9, eps=1e-8)
-  params = jnp.zeros(5)
-  opt = tx.init(params)
-  m = v = expected = np.zeros(5)
-  for t, g in enumerate(gradients, 1):
-    updates, opt = tx.update(jnp.asarray(g, jnp.float32), opt, params)
-    params = optax.apply_updates(params, updates)
-    m, v = 0.5 * m + 0.5 * g, 0.9 * v + 0.1 * g**2
-    expected = expected - 0.1 * np.sqrt(1 - 0.9**t) / (1 - 0.5**t) * m / (np.sqrt(v) + 1e-8)
-    np.testing.assert_allclose(params, expected, rtol=1e-4)
-  other = make_adam('optax', 0.1)
-  assert np.abs(params - other.update(jnp.asarray(gradients[0]), other.init(params))[0]).max() > 1e-3

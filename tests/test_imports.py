@@ -26,9 +26,11 @@ ALLOWED = {
   'encoding': (*BASE, 'projection', 'mixing'),
   'models': (*BASE, 'models'),
   'methods': ALGORITHMS,
-  'evaluation': ALGORITHMS,
+  'refill': (*BASE, 'projection', 'mixing', 'attack'),
+  'evaluation': (*BASE, 'refill'),
   # Beside the column.
   'parallel': BASE,
+  'batched': (),
   'progress': BASE,
   'interruption': BASE,
   'workdir': BASE,

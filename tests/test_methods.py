@@ -13,6 +13,7 @@ from advmix_jax.methods import METHODS, NEEDS_LATENTS
 from advmix_jax.types import Batch, TrainState
 from configs import default
 from tests import tiny
+from tests.compare import halves
 from tests.tiny import normal, uniform
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -88,8 +89,7 @@ def test_images_stay_images_and_targets_are_distributions(method):
 def test_two_devices_do_what_one_does(method):
   """Draws go by the examples' indices; partners come from the minibatch of all devices."""
   perturb = METHODS[method](config(), axis_name='devices')
-  halves = jax.tree.map(lambda x: x.reshape(2, SIZE // 2, *x.shape[1:]), batch())
-  found = jax.pmap(perturb, 'devices', in_axes=(None, None, 0))(KEY, state(), halves)
+  found = jax.pmap(perturb, 'devices', in_axes=(None, None, 0))(KEY, state(), halves(batch()))
   for ours, alone in zip(found, perturbed(method), strict=True):
     np.testing.assert_allclose(ours.reshape(alone.shape), alone, atol=1e-4)
 

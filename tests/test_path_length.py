@@ -1,17 +1,16 @@
-"""Path-length regularisation by its formula, and Adam that has further steps to take."""
+"""Path-length regularisation by its formula."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from advmix_jax.interop.stylegan2_names import generator_from_state
-from advmix_jax.training.adam import make_adam
 from advmix_jax.training.path_length import PathLengthSettings, path_length_loss, path_lengths
 from tests import stylegan2_reference as reference
+from tests.compare import halves
 from tests.tiny import normal
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -90,25 +89,7 @@ def test_two_devices_do_what_one_does(tiny_generator):
 
   one = jax.jit(gradient)(w, direction)
   two = jax.pmap(functools.partial(gradient, axis_name='devices'), axis_name='devices', out_axes=None)(
-    w.reshape(2, 2, *w.shape[1:]), direction.reshape(2, 2, *direction.shape[1:])
+    *halves((w, direction))
   )
   for a, b in zip(jax.tree.leaves(two), jax.tree.leaves(one), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * float(np.abs(b).max()))
-
-
-@pytest.mark.parametrize('form', ['optax', 'tensorflow'])
-def test_lazy_adam_does_in_five_steps_what_adam_does_in_four(form):
-  """Of constant gradients: the distance, and how far the second moment has come."""
-  gradient = jnp.asarray([0.5, -2.0])
-
-  def run(tx, steps):
-    params, state = jnp.zeros(2), tx.init(jnp.zeros(2))
-    for _ in range(steps):
-      updates, state = tx.update(gradient, state)
-      params = optax.apply_updates(params, updates)
-    return params, state[0].nu
-
-  lazy, lazy_nu = run(make_adam(form, 0.1, b2=0.9, lazy_interval=4), 5)
-  plain, plain_nu = run(make_adam(form, 0.1, b2=0.9), 4)
-  np.testing.assert_allclose(lazy, plain, rtol=1e-5)
-  np.testing.assert_allclose(lazy_nu, plain_nu, rtol=1e-5)

@@ -7,6 +7,7 @@ import optax.projections
 import pytest
 
 from advmix_jax import projection
+from tests.compare import assert_close
 from tests.tiny import normal
 
 CENTRE = {'a': normal(0, 3, 4), 'b': (normal(1, 3, 2, 2),)}
@@ -19,21 +20,17 @@ PROJECTIONS = {
 }
 
 
-def assert_trees_equal(a, b, **tolerance):
-  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
-
-
 @pytest.mark.parametrize('project', PROJECTIONS.values(), ids=PROJECTIONS)
 def test_projecting_twice_is_projecting_once(project):
   once = project(POINT)
   assert any(np.abs(a - b).max() > 0.01 for a, b in zip(*map(jax.tree.leaves, (once, POINT)), strict=True))
-  assert_trees_equal(project(once), once, rtol=1e-6)
+  assert_close(project(once), once, rtol=1e-6)
 
 
 def test_points_inside_are_untouched():
   np.testing.assert_array_equal(projection.linf_ball(CENTRE, CENTRE, 0.0)['a'], CENTRE['a'])
   near = jax.tree.map(lambda c: c + 0.05, CENTRE)
-  assert_trees_equal(projection.linf_ball(near, CENTRE, 0.1), near, rtol=0)
+  assert_close(projection.linf_ball(near, CENTRE, 0.1), near, rtol=0)
   x = jnp.array([[-0.5, 0.2, 0.5]])
   np.testing.assert_array_equal(projection.box(x, -0.5, 0.5), x)
   z = normal(0, 4, 9)
@@ -54,10 +51,10 @@ def test_it_agrees_with_numpy_and_optax():
   np.testing.assert_allclose(found['a'], np.clip(POINT['a'], CENTRE['a'] - 0.1, CENTRE['a'] + 0.1), rtol=1e-6)
   offset = jax.tree.map(jnp.subtract, POINT, CENTRE)
   ball = jax.tree.map(jnp.add, CENTRE, optax.projections.projection_linf_ball(offset, 0.1))
-  assert_trees_equal(found, ball, rtol=1e-5, atol=1e-6)
+  assert_close(found, ball, rtol=1e-5, atol=1e-6)
   lower, upper = (jax.tree.map(lambda x, b=bound: jnp.full_like(x, b), POINT) for bound in (-0.5, 0.5))
   expected = optax.projections.projection_box(POINT, lower, upper)
-  assert_trees_equal(projection.box(POINT, -0.5, 0.5), expected, rtol=1e-6)
+  assert_close(projection.box(POINT, -0.5, 0.5), expected, rtol=1e-6)
 
 
 def test_the_typical_shell_keeps_the_direction_and_clips_the_norm():

@@ -15,6 +15,7 @@ from advmix_jax.models.growing import lod_of
 from advmix_jax.models.mapping import truncate
 from advmix_jax.models.stylegan import StyleGAN
 from tests import stylegan1_by_hand as by_hand
+from tests.compare import nhwc
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 FMAPS = {64: (10, 9, 8, 7, 6), 256: (8, 8, 7, 7, 6, 5, 4)}
@@ -57,10 +58,6 @@ class Case:
 @functools.cache
 def case(*args, **kwargs) -> Case:
   return Case(*args, **kwargs)
-
-
-def nhwc(images):
-  return images.transpose(0, 2, 3, 1)
 
 
 SIZES = [(64, 0), (64, CLASSES), (256, CLASSES)]

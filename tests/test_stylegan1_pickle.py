@@ -1,60 +1,26 @@
-"""Official pickles: read without running anything, converted to the numbers the official code computes."""
+"""Official pickles of StyleGAN 1: converted to the numbers that the official code computes, or refused."""
 
-import collections
 import dataclasses
-import pickle
+import functools
 import sys
-import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advmix_jax.interop import safe_pickle, stylegan1_options, stylegan1_pickle, tf_pickle
+from advmix_jax.interop import stylegan1_options, stylegan1_pickle, tf_pickle
+from advmix_jax.models.decoder import generator_decoder, init_generator
 from advmix_jax.models.discriminator import Discriminator
+from advmix_jax.models.mapping import truncate
 from advmix_jax.models.noise import choose_noise
-from advmix_jax.models.stylegan import StyleGAN, init_generator, stylegan_decoder, truncate
+from advmix_jax.models.stylegan import StyleGAN
 from advmix_jax.types import BadInputError
+from tests import official_files
 from tests import stylegan1_by_hand as by_hand
+from tests.compare import nhwc
 
-
-def write(path, value, protocol=4):
-  with open(path, 'wb') as file:
-    pickle.dump(value, file, protocol)
-  return path
-
-
-@pytest.fixture
-def official(monkeypatch):
-  """A class that pickles as `dnnlib.tflib.network.Network` does; not importable when the file is read."""
-  module = types.ModuleType('dnnlib.tflib.network')
-  network = type('Network', (), {'__module__': module.__name__})
-  module.Network = network
-
-  def make(name, build_func_name, variables, components=(), **static_kwargs):
-    made = network()
-    made.__dict__ = {
-      'version': 3,
-      'name': name,
-      'static_kwargs': static_kwargs,
-      'components': {part.name: part for part in components},
-      'build_module_src': 'raise RuntimeError',
-      'build_func_name': build_func_name,
-      'variables': list(variables.items()),
-    }
-    return made
-
-  def dump(path, value, protocol=4):
-    for part in ('dnnlib', 'dnnlib.tflib'):
-      monkeypatch.setitem(sys.modules, part, types.ModuleType(part))
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    write(path, value, protocol)
-    for part in ('dnnlib', 'dnnlib.tflib', module.__name__):
-      monkeypatch.delitem(sys.modules, part)
-    return path
-
-  return types.SimpleNamespace(make=make, dump=dump)
+network = functools.partial(official_files.network, version=3)
 
 
 def tiny_variables(fmaps=(6, 4), hidden=5, w_size=7, latent=3):
@@ -82,107 +48,24 @@ def tiny_variables(fmaps=(6, 4), hidden=5, w_size=7, latent=3):
   return {'lod': np.float32(0), 'dlatent_avg': draw(w_size)}, synthesis, mapping
 
 
-def tiny_generator(official, edit=lambda whole, synthesis, mapping: None, **static_kwargs):
+def tiny_generator(edit=lambda whole, synthesis, mapping: None, **static_kwargs):
   whole, synthesis, mapping = tiny_variables()
   edit(whole, synthesis, mapping)
   options = {'num_channels': 3, 'resolution': 8, 'label_size': 0, **static_kwargs}
-  parts = [
-    official.make('G_synthesis', 'G_synthesis', synthesis, **options),
-    official.make('G_mapping', 'G_mapping', mapping, **options, dlatent_broadcast=4),
-  ]
-  return official.make('Gs', 'G_style', whole, parts, **options)
+  parts = {
+    'synthesis': network('G_synthesis', 'G_synthesis', synthesis, **options),
+    'mapping': network('G_mapping', 'G_mapping', mapping, **options, dlatent_broadcast=4),
+  }
+  return network('Gs', 'G_style', whole, parts, **options)
 
 
-@pytest.mark.parametrize('protocol', [2, 3, 4, 5])
-def test_arrays_of_every_protocol_and_number_read(tmp_path, protocol):
-  values = [
-    np.arange(6).reshape(2, 3).astype(dtype)
-    for dtype in ('<f4', '>f4', '<f8', '<f2', '<i8', 'u1', '>u2', '?')
-  ]
-  values += [np.asfortranarray(values[0]), np.float32(2.5), np.int64(3)]
-  if protocol > 2:  # There an empty array is written as a call of `bytes`, which is not in the table.
-    values.append(np.zeros((0, 3), np.float32))
-  path = write(tmp_path / 'a.pkl', collections.OrderedDict(values=values), protocol)
-  allowed = safe_pickle.numpy_globals() | {('collections', 'OrderedDict'): dict}
-  found = safe_pickle.load(path, allowed)['values']
-  for value, expected in zip(found, values, strict=True):
-    array = safe_pickle.to_array(value)
-    np.testing.assert_array_equal(array, expected)
-    assert array.dtype == np.asarray(expected).dtype.newbyteorder('=') and array.shape == expected.shape
+def write(path, value, protocol=4):
+  path.write_bytes(official_files.dump(value, protocol))
+  return path
 
 
-class Call:
-  """Pickles as a call of any function."""
-
-  def __init__(self, function, *args, state=None):
-    self.parts = (function, args) if state is None else (function, args, state)
-
-  def __reduce__(self):
-    return self.parts
-
-
-def test_names_outside_the_table_are_refused_and_not_called(tmp_path):
-  called = []
-  sys.modules['advmix_trap'] = trap = types.ModuleType('advmix_trap')
-  trap.run = types.FunctionType(
-    (lambda: called.append(1)).__code__, {}, 'run', None, (types.CellType(called),)
-  )
-  trap.run.__module__, trap.run.__qualname__ = 'advmix_trap', 'run'
-  try:
-    path = write(tmp_path / 'a.pkl', Call(trap.run))
-    with open(path, 'rb') as file:
-      pickle.load(file)
-    assert called == [1], 'the file is harmful when it is read carelessly'
-    with pytest.raises(BadInputError, match='it names advmix_trap.run, which is not allowed'):
-      safe_pickle.load(path, safe_pickle.numpy_globals())
-    assert called == [1]
-  finally:
-    del sys.modules['advmix_trap']
-
-
-def stack_global(module, name):
-  return b'\x8c' + bytes([len(module)]) + module + b'\x8c' + bytes([len(name)]) + name + b'\x93'
-
-
-@pytest.mark.parametrize(
-  'opcodes, message',
-  [
-    (stack_global(b'numpy', b'ndarray') + b')R', 'constructs an array directly'),
-    (stack_global(b'numpy', b'dtype.__class__'), 'numpy.dtype.__class__, which is not allowed'),
-    (stack_global(b'numpy', b'dtype') + b'\x8c\x01O\x85R', "type 'O', which is not numeric"),
-    (stack_global(b'numpy', b'dtype') + b'\x8c\x02V8\x85R', "type 'V8'"),
-    (stack_global(b'numpy', b'dtype') + b'}\x8c\x01aK\x01sb', 'a state is given to a function'),
-    (b'\x8c\x04evilQ', 'persistent'),
-    (b'', 'Ran out of input|damaged'),
-    (b'K\x01K\x02R', 'damaged'),
-    (b'0', 'damaged'),
-  ],
-)
-def test_hostile_opcodes_are_refused(tmp_path, opcodes, message):
-  path = tmp_path / 'a.pkl'
-  path.write_bytes(b'\x80\x04' + opcodes + (b'.' if opcodes else b''))
-  with pytest.raises(BadInputError, match=message):
-    safe_pickle.load(path, safe_pickle.numpy_globals())
-
-
-def test_objects_in_arrays_and_wrong_lengths_are_refused(tmp_path):
-  allowed = safe_pickle.numpy_globals()
-  with pytest.raises(BadInputError, match="'O8', which is not numeric"):
-    safe_pickle.load(write(tmp_path / 'a.pkl', np.array([{}], object)), allowed)
-  with pytest.raises(BadInputError, match='not numeric'):
-    safe_pickle.load(write(tmp_path / 'a.pkl', np.zeros(2, [('a', 'f4')])), allowed)
-  content = pickle.dumps(np.zeros((3, 5), np.float32), 4)
-  changed = content.replace(b'K\x03K\x05\x86', b'K\x03K\x06\x86')
-  assert changed != content
-  (tmp_path / 'a.pkl').write_bytes(changed)
-  with pytest.raises(BadInputError, match=r'shape \(3, 6\) has 60 bytes where 72 are needed'):
-    safe_pickle.load(tmp_path / 'a.pkl', allowed)
-  with pytest.raises(BadInputError, match='found str where an array'):
-    safe_pickle.to_array('text')
-
-
-def test_every_truncation_of_a_file_is_refused(official, tmp_path):
-  path = official.dump(tmp_path / 'a.pkl', (tiny_generator(official),) * 3)
+def test_every_truncation_of_a_file_is_refused(tmp_path):
+  path = write(tmp_path / 'a.pkl', (tiny_generator(),) * 3)
   content = path.read_bytes()
   for length in range(0, len(content) - 1, 97):
     path.write_bytes(content[:length])
@@ -195,23 +78,21 @@ def test_a_missing_file_is_named(tmp_path):
     tf_pickle.read_networks(tmp_path / 'none.pkl')
 
 
-def test_other_contents_are_refused(official, tmp_path):
+def test_other_contents_are_refused(tmp_path):
   for value, message in (
     ([1, 2], 'expected the three networks'),
     ((1, 2, 3), 'found 1, expected a network'),
-    ((official.make('G', 3, {}),) * 3, 'as build_func_name, expected str'),
-    ((official.make('G', 'G_style', {'a': 'text'}),) * 3, 'G: variable a: found str'),
-    ((official.make('G', 'G_style', {'a': np.float32('nan')}),) * 3, 'values in a that are not finite'),
+    ((network('G', 3, {}),) * 3, 'as build_func_name, expected str'),
+    ((network('G', 'G_style', {'a': 'text'}),) * 3, 'G: variable a: found str'),
+    ((network('G', 'G_style', {'a': np.float32('nan')}),) * 3, 'values in a that are not finite'),
   ):
     with pytest.raises(BadInputError, match=message):
-      tf_pickle.read_networks(official.dump(tmp_path / 'a.pkl', value))
+      tf_pickle.read_networks(write(tmp_path / 'a.pkl', value))
 
 
 @pytest.mark.parametrize('protocol', [2, 4, 5])
-def test_conversion_places_every_variable(official, tmp_path, protocol):
-  networks = tf_pickle.read_networks(
-    official.dump(tmp_path / 'a.pkl', (tiny_generator(official),) * 3, protocol)
-  )
+def test_conversion_places_every_variable(tmp_path, protocol):
+  networks = tf_pickle.read_networks(write(tmp_path / 'a.pkl', (tiny_generator(),) * 3, protocol))
   sizes, params = stylegan1_pickle.stylegan1_generator(networks.average)
   assert sizes == {
     'fmaps': (6, 4),
@@ -266,8 +147,8 @@ def test_conversion_places_every_variable(official, tmp_path, protocol):
     (lambda w, s, m: None, {'mystery': 1}, 'mystery = 1, which is not known'),
   ],
 )
-def test_what_we_do_not_compute_is_refused(official, tmp_path, edit, options, message):
-  path = official.dump(tmp_path / 'a.pkl', (tiny_generator(official, edit, **options),) * 3)
+def test_what_we_do_not_compute_is_refused(tmp_path, edit, options, message):
+  path = write(tmp_path / 'a.pkl', (tiny_generator(edit, **options),) * 3)
   networks = tf_pickle.read_networks(path)
   with pytest.raises(BadInputError, match=message):
     stylegan1_pickle.stylegan1_generator(networks.average)
@@ -287,8 +168,8 @@ def test_what_we_do_not_compute_is_refused(official, tmp_path, edit, options, me
     ({'structure': 'recursive', 'truncation_psi': 0.5, 'fmap_base': 16384}, {}),
   ],
 )
-def test_options_become_arguments_of_the_module(official, tmp_path, options, expected):
-  path = official.dump(tmp_path / 'a.pkl', (tiny_generator(official, **options),) * 3)
+def test_options_become_arguments_of_the_module(tmp_path, options, expected):
+  path = write(tmp_path / 'a.pkl', (tiny_generator(**options),) * 3)
   network = tf_pickle.read_networks(path).average
   plain, _ = stylegan1_pickle.stylegan1_generator(dataclasses.replace(network, static_kwargs={}))
   assert stylegan1_pickle.stylegan1_generator(network)[0] == plain | expected
@@ -297,7 +178,7 @@ def test_options_become_arguments_of_the_module(official, tmp_path, options, exp
   assert stylegan1_options.truncation(network) == (psi, 8)
 
 
-def test_a_discriminator_of_labels_is_told_their_number(official):
+def test_a_discriminator_of_labels_is_told_their_number():
   """One score for each; the variables do not tell one label from none."""
   *_, variables = by_hand.random_variables(8, (6, 4), np.random.default_rng(0), labels=3)
 
@@ -338,10 +219,6 @@ def test_reference_networks_read(reference):
   np.testing.assert_array_equal(networks.average.variables['dlatent_avg'], vectors['dlatent_avg'])
 
 
-def nhwc(images):
-  return images.transpose(0, 2, 3, 1)
-
-
 def test_reference_parameters_have_the_modules_structure(reference):
   networks, _ = reference
   sizes, params = stylegan1_pickle.stylegan1_generator(networks.average)
@@ -354,7 +231,7 @@ def test_reference_parameters_have_the_modules_structure(reference):
 def test_reference_images(reference):
   networks, vectors = reference
   sizes, params = stylegan1_pickle.stylegan1_generator(networks.average)
-  decoder = stylegan_decoder(StyleGAN(**sizes), mixing_level=6)
+  decoder = generator_decoder(StyleGAN(**sizes), mixing_level=6)
   w = jax.jit(decoder.map_z)(params, vectors['z'])
   np.testing.assert_allclose(w, vectors['w'], atol=1e-5)
   decode = jax.jit(decoder.decode)
@@ -374,7 +251,7 @@ def test_reference_images(reference):
 def test_reference_training_generator(reference):
   networks, vectors = reference
   sizes, params = stylegan1_pickle.stylegan1_generator(networks.generator)
-  decoder = stylegan_decoder(StyleGAN(**sizes), mixing_level=3)
+  decoder = generator_decoder(StyleGAN(**sizes), mixing_level=3)
   images = jax.jit(lambda p, z: decoder.decode(p, decoder.map_z(p, z)))(params, vectors['z'])
   np.testing.assert_allclose(images, nhwc(vectors['img_G_psi1_constnoise']), atol=2e-4)
 

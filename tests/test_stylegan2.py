@@ -14,6 +14,7 @@ from advmix_jax.models.noise import draw_noise
 from advmix_jax.models.stylegan2 import StyleGAN2
 from tests import stylegan2_reference as reference
 from tests import tiny
+from tests.compare import nhwc
 from tests.tiny import normal
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -26,10 +27,6 @@ def generator():
   """16 pixels, without labels: module, decoder parameters, torch's names."""
   state = reference.random_generator(FMAPS)
   return *generator_from_state(state), state
-
-
-def nhwc(images):
-  return images.transpose(0, 2, 3, 1)
 
 
 def one_hot(labels, size):

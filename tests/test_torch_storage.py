@@ -8,7 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from advmix_jax.interop.torch_storage import read_torch_file, rebuild_tensor, storage_from_bytes
+from advmix_jax.interop.torch_storage import read_torch_file, storage_from_bytes
+from advmix_jax.interop.torch_tensor import rebuild_tensor
 from advmix_jax.types import BadInputError
 from tests import torch_bytes
 from tests.torch_bytes import call, named, plain, state_dict, storage, tensor

@@ -16,22 +16,11 @@ from advmix_jax.training.classifier import create_train_state, train_step
 from advmix_jax.types import Batch
 from configs import default
 from tests import tiny
+from tests.compare import assert_close, differ, halves
 from tests.tiny import normal, uniform
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 SIZE = 8
-
-
-def assert_close(a, b, **tolerance):
-  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
-
-
-def differ(a, b) -> bool:
-  return any(not np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
-
-
-def halves(tree):
-  return jax.tree.map(lambda x: x.reshape(2, SIZE // 2, *x.shape[1:]), tree)
 
 
 def batch():
@@ -41,6 +30,7 @@ def batch():
 
 def classifier_state(tx=None, ema=False):
   decoder, generator = tiny.decoder(2)
+  generator = jax.tree.map(jnp.copy, generator)  # A step that donates its state must not take the shared one.
   model, shape = Linear(tiny.NUM_CLASSES), (8, 8, 3)
   tx = optax.sgd(0.1) if tx is None else tx
   return create_train_state(

@@ -18,7 +18,7 @@ import jax
 
 from advmix_jax.interop import safe_pickle, stylegan1_options, stylegan2_options, tf_pickle, torch_pickle
 from advmix_jax.interop.generator_folder import Truncation
-from advmix_jax.interop.pickle_machine import shorten
+from advmix_jax.interop.pickle_values import shorten
 from advmix_jax.interop.stylegan1_pickle import stylegan1_discriminator, stylegan1_generator
 from advmix_jax.interop.stylegan2_names import discriminator_from_state, generator_from_state, torch_names
 from advmix_jax.models.discriminator import Discriminator

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from advmix_jax.interop.pickle_machine import Function, Globals, Refused, run, shorten
+from advmix_jax.interop.pickle_machine import run
+from advmix_jax.interop.pickle_values import Function, Globals, Refused, shorten
 from advmix_jax.types import BadInputError
 
 MAX_FILE_BYTES = 1 << 32

@@ -8,7 +8,7 @@ the official code where these say nothing. An option we do not know or do not co
 from collections.abc import Mapping
 from typing import Any
 
-from advmix_jax.interop.pickle_machine import shorten
+from advmix_jax.interop.pickle_values import shorten
 from advmix_jax.interop.tf_pickle import Network
 from advmix_jax.interop.torch_pickle import Module
 from advmix_jax.types import BadInputError

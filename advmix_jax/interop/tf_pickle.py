@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from advmix_jax.interop import safe_pickle
-from advmix_jax.interop.pickle_machine import shorten
+from advmix_jax.interop.pickle_values import shorten
 from advmix_jax.types import BadInputError
 
 

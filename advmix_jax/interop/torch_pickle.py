@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from advmix_jax.interop import safe_pickle, torch_storage
-from advmix_jax.interop.pickle_machine import Function, Refused, shorten
+from advmix_jax.interop import safe_pickle
+from advmix_jax.interop.pickle_values import Function, Refused, shorten
+from advmix_jax.interop.torch_storage import storage_from_bytes
+from advmix_jax.interop.torch_tensor import rebuild_tensor
 from advmix_jax.types import BadInputError
 
 MAX_STORAGES = 10_000
@@ -114,10 +116,10 @@ def _parameter(data: Any, *unused_options: Any) -> np.ndarray:
 def _storage(content: Any) -> np.ndarray:
   if not isinstance(content, bytes):
     raise Refused('a torch storage in it is not in bytes')
-  return torch_storage.storage_from_bytes(content)
+  return storage_from_bytes(content)
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *unused_options: Any) -> np.ndarray:
   if not isinstance(storage, np.ndarray) or storage.ndim != 1:
     raise Refused('a tensor in it has no storage')
-  return torch_storage.rebuild_tensor(storage, offset, size, stride)
+  return rebuild_tensor(storage, offset, size, stride)

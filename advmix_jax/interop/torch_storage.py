@@ -5,11 +5,10 @@
 Both formats are read: the zip archive (torch 1.6 and later) and the older row of pickles followed by raw
 storages. The pickles may name a few functions and classes by their exact names, each with a stand-in that
 only notes its arguments; tensors are built afterwards, when every number is checked against the bytes that
-are there. `storage_from_bytes` and `rebuild_tensor` are for torch storages inside other pickles.
+are there. `storage_from_bytes` is for torch storages inside other pickles.
 """
 
 import io
-import math
 import mmap
 import os
 import struct
@@ -20,14 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from advmix_jax.interop import pickle_machine
-from advmix_jax.interop.pickle_machine import Ended, Function, Refused
+from advmix_jax.interop.pickle_values import Ended, Function, Refused
+from advmix_jax.interop.torch_tensor import rebuild_tensor
 from advmix_jax.types import BadInputError
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 # Of the part that is unpickled, in bytes. A state dict takes about 150 for each tensor.
 _MAX_PICKLED = 1 << 16
-_MAX_AXES = 32
 _ZIP_ERRORS = (zipfile.BadZipFile, struct.error)
 
 
@@ -123,41 +122,6 @@ def storage_from_bytes(data: bytes) -> np.ndarray:
   if not isinstance(found, _Storage):
     raise BadInputError(f'found {_kind(found)}, expected one torch storage')
   return _view(found, storages)
-
-
-def rebuild_tensor(storage: np.ndarray, offset: Any, size: Any, stride: Any) -> np.ndarray:
-  """The tensor that `torch._utils._rebuild_tensor_v2` would make of a storage; nothing is copied.
-
-  Args:
-    storage: `[N]`.
-    offset: of the first element, in elements.
-    size: shape of the tensor, a tuple.
-    stride: elements from one index to the next along each axis, a tuple.
-
-  Returns:
-    A read-only view of `storage`, of shape `size`; not contiguous where the strides are not.
-
-  Raises:
-    BadInputError: a number is none, is negative, or lies outside the storage. A tensor of more elements than
-      the storage has is refused too: it takes no space in a file but any amount once it is copied.
-  """
-  numbers = (offset, *size, *stride) if isinstance(size, tuple) and isinstance(stride, tuple) else (None,)
-  if not all(type(number) is int and 0 <= number < 1 << 63 for number in numbers):
-    raise BadInputError('a tensor has an offset, sizes or strides that are no whole numbers from 0')
-  if not len(size) == len(stride) <= _MAX_AXES:
-    raise BadInputError(f'a tensor has {len(size)} sizes and {len(stride)} strides')
-  count = math.prod(size)
-  end = offset + 1 + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if count else offset
-  if end > storage.size or max(size, default=0) > storage.size or count > storage.size:
-    raise BadInputError(
-      f'a tensor of sizes {size} and strides {stride} at {offset} lies outside its storage of {storage.size} '
-      'elements'
-    )
-  if not count:
-    return storage[:0].reshape(size)
-  # The stride of a single index means nothing, and may be any number.
-  num_bytes = [storage.dtype.itemsize * step if n > 1 else 0 for n, step in zip(size, stride, strict=True)]
-  return np.lib.stride_tricks.as_strided(storage[offset:], size, num_bytes, writeable=False)
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *unused_flags: object) -> _Tensor:

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from advmix_jax import data, evaluation, interruption, parallel
+from advmix_jax import batched, data, evaluation, interruption, parallel, refill
 from advmix_jax.methods import latent_attack_settings
 from advmix_jax.progress import track
 from advmix_jax.ranges import to_uint8
@@ -75,14 +75,11 @@ class Evaluator:
     config = experiment.config
     self._experiment = experiment
     self._batch_size = config.evaluate.batch_size
-    attack_once = functools.partial(
-      evaluation.attack_once,
-      latent_attack_settings(config, config.evaluate.num_restarts, config.evaluate.num_steps),
-      config.evaluate.select,
-      experiment.classify,
-      experiment.decoder,
+    self._settings = latent_attack_settings(config, config.evaluate.num_restarts, config.evaluate.num_steps)
+    advance = functools.partial(
+      refill.advance, self._settings, config.evaluate.select, experiment.classify, experiment.decoder
     )
-    self._attack = parallel.pmap_map(attack_once)
+    self._advance = parallel.pmap_carry(advance)
     self._predict = parallel.pmap_map(functools.partial(evaluation.predictions, experiment.classify))
     self._decode = parallel.pmap_map(
       lambda params, w: to_uint8(experiment.decoder.decode(params, w)),
@@ -94,7 +91,7 @@ class Evaluator:
     def predict_batch(images):
       return parallel.unshard(self._predict(classifier, parallel.shard(images)))
 
-    return evaluation.predict_all(predict_batch, images, self._batch_size)
+    return batched.in_batches(predict_batch, images, self._batch_size)
 
   @functools.cached_property
   def _attacked(self) -> tuple[np.ndarray, np.ndarray]:
@@ -104,11 +101,10 @@ class Evaluator:
     if experiment.config.evaluate.start_from == 'original':
       return w, experiment.evaluated.images[experiment.attacked_positions]
     params = parallel.replicate(experiment.load_generator())
-    decoded = [
-      parallel.unshard(self._decode(params, parallel.shard(w[positions])))[:real]
-      for positions, real in evaluation.batches(np.arange(len(w)), self._batch_size)
-    ]
-    return w, np.concatenate(decoded)
+    decoded = batched.in_batches(
+      lambda w: parallel.unshard(self._decode(params, parallel.shard(w))), w, self._batch_size
+    )
+    return w, decoded
 
   def __call__(self, method: str) -> tuple[dict, evaluation.Broken]:
     """Numbers for `results.json`, and the variants that broke the classifier."""
@@ -126,22 +122,25 @@ class Evaluator:
       'key': parallel.replicate(experiment.key('evaluate')),  # Used nowhere in training.
     }
 
-    def attack_batch(restart: int, batch: PyTree) -> PyTree:
+    def advance(slots: PyTree, entry: refill.Entry, waiting: bool) -> tuple[PyTree, refill.Found]:
       interruption.check()
-      given = shared | {'restart': np.int32(restart)}
-      return parallel.unshard(self._attack(given, parallel.shard(batch)))
+      slots, found = self._advance(shared | {'waiting': np.bool_(waiting)}, slots, parallel.shard(entry))
+      return slots, parallel.unshard(found)
 
     wrong = self.predict(classifier, start_images) != labels
-    with track(f'evaluate {method}', config.evaluate.num_restarts) as update:
+    num_restarts = config.evaluate.num_restarts
+    slots = refill.empty_slots(self._settings, experiment.decoder, shared, self._batch_size)
+    with track(f'evaluate {method}', num_restarts * len(labels)) as update:
       broken = evaluation.attack_all(
-        attack_batch,
+        advance,
+        parallel.distribute(slots),
         start_images,
         w,
         labels,
         wrong,
-        config.evaluate.num_restarts,
+        num_restarts,
         self._batch_size,
-        lambda restart, left: update(restart, f'{left} of {len(labels)} unbroken'),
+        lambda done, left: update(done, f'{left} of {len(labels)} unbroken'),
       )
     held = ~broken.broken
     perturbed = evaluation.group_accuracy(held, labels, test.num_classes)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from advmix_jax import mixing
 from advmix_jax.models.decoder import generator_decoder
 from advmix_jax.models.growing import Lod
 from advmix_jax.models.mapping import join_label
@@ -14,7 +15,7 @@ from advmix_jax.report.grids import save_grid, save_style_mixing
 from advmix_jax.stages.experiment import Experiment
 from advmix_jax.types import Array, Decoder, PyTree
 
-GRID_SIDE = 8
+GRID_SIDE = 8  # A row is drawn at a time, as the generator may be one of 1024 pixels.
 
 
 def grid_writer(experiment: Experiment) -> Callable[[PyTree, Lod | None, str], None]:
@@ -29,7 +30,8 @@ def grid_writer(experiment: Experiment) -> Callable[[PyTree, Lod | None, str], N
   if model.label_size:
     columns = np.arange(len(z)) % GRID_SIDE % model.label_size
     z = join_label(z[:, : model.latent_size], jax.nn.one_hot(columns, model.label_size))
-  sources = jax.random.normal(sources_key, (2 * GRID_SIDE, latent_size))
+  rows = jnp.split(z, GRID_SIDE)
+  coarse, fine = jnp.split(jax.random.normal(sources_key, (2 * GRID_SIDE, latent_size)), 2)
 
   def decoder_at(lod: Lod | None) -> Decoder:
     return generator_decoder(model, experiment.decoder.mixing_level, lod) if lod else experiment.decoder
@@ -39,25 +41,22 @@ def grid_writer(experiment: Experiment) -> Callable[[PyTree, Lod | None, str], N
     decoder = decoder_at(lod)
     return to_uint8(decoder.decode(params, decoder.map_z(params, z)))
 
-  mixed = jax.jit(lambda params, lod, z: to_uint8(style_mixing(decoder_at(lod), params, z)))
+  @jax.jit
+  def mix(params, lod, z, others):
+    return to_uint8(mixed_row(decoder_at(lod), params, z, others))
 
   def write(params: PyTree, lod: Lod | None, name: str) -> None:
-    images = np.asarray(decode(params, lod, z))
-    save_grid(folder / f'samples-{name}.png', images.reshape(GRID_SIDE, GRID_SIDE, *images.shape[1:]))
-    images = np.asarray(decode(params, lod, sources))
-    table = np.asarray(mixed(params, lod, sources)).reshape(GRID_SIDE, GRID_SIDE, *images.shape[1:])
-    save_style_mixing(folder / f'mixing-{name}.png', images[:GRID_SIDE], images[GRID_SIDE:], table)
+    save_grid(folder / f'samples-{name}.png', np.stack([decode(params, lod, row) for row in rows]))
+    left, top = (np.asarray(decode(params, lod, z)) for z in (coarse, fine))
+    table = np.stack([mix(params, lod, z, fine) for z in coarse])
+    save_style_mixing(folder / f'mixing-{name}.png', left, top, table)
 
   return write
 
 
-def style_mixing(decoder: Decoder, params: PyTree, z: Array) -> Array:
-  """Every mix of the first half of `z [2N, Z]` (label-carrying rows) with the second half (the others).
-
-  Returns:
-    Images `[N * N, H, W, C]`; N variants of each of the first half in turn.
-  """
-  w = decoder.map_z(params, z)
-  coarse, fine = w[: len(w) // 2], w[len(w) // 2 :]
-  trunk = decoder.coarse(params, coarse.repeat(len(fine), axis=0)[:, : decoder.mixing_level])
-  return decoder.fine(params, trunk, jnp.tile(fine, (len(coarse), 1, 1))[:, decoder.mixing_level :])
+def mixed_row(decoder: Decoder, params: PyTree, z: Array, others: Array) -> Array:
+  """Mixes of `z [Z]` (label-carrying rows) with each of `others [N, Z]` (the other rows): `[N, H, W, C]`."""
+  w_par, _ = mixing.split(decoder.map_z(params, z[None]), decoder.mixing_level)
+  _, w_perp = mixing.split(decoder.map_z(params, others), decoder.mixing_level)
+  trunk = jax.tree.map(lambda x: x.repeat(len(others), axis=0), decoder.coarse(params, w_par))
+  return decoder.fine(params, trunk, w_perp)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from advmix_jax import attack, methods, mixing
+from advmix_jax import attack, batched, methods, mixing
 from advmix_jax.ranges import to_float, to_uint8
 from advmix_jax.report.page import MethodRow, method_rows
 from advmix_jax.stages import encode
@@ -15,6 +15,7 @@ from advmix_jax.stages.experiment import Experiment
 from advmix_jax.types import Array, Batch, PyTree, TrainState
 from advmix_jax.workdir import read_json, read_metrics
 
+DECODED_AT_ONCE = 8  # Few, as the generator may be one of 1024 pixels.
 NUM_DRAWS = 256  # Random augmentations from which a picture is picked.
 NAME_LENGTH = 18  # Longer names of classes are cut in pictures.
 
@@ -108,7 +109,7 @@ class Scene:
 
   def decode(self, w: Array) -> np.ndarray:
     """`w [B, L, D]` to uint8 images on the host."""
-    return np.asarray(self._decode(self.generator, w))
+    return batched.in_batches(lambda w: self._decode(self.generator, w), np.asarray(w), DECODED_AT_ONCE)
 
   def draw_w(self, key: Array, count: int) -> Array:
     """Fresh `map(z) [count, L, D]`; the key is consumed."""
