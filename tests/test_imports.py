@@ -37,18 +37,17 @@ ALLOWED = {
   'data': (*BASE, 'data', 'interruption', 'progress', 'workdir'),  # Decoding takes minutes and writes a file.
   'interop': (*BASE, 'interop', 'models', 'workdir'),
   'report': (*BASE, 'report'),
+  'network_check': (*BASE, 'interop.generator_folder', 'interop.vgg16_weights', 'models', 'training.growth'),
   'config_check': (
     *ALGORITHMS,
     'data',
-    'interop.generator_folder',
-    'interop.vgg16_weights',
     'methods',
     'models',
+    'network_check',
     'parallel',
     'toy',
     'training.adam',
     'training.gan_losses',
-    'training.growth',
     'workdir',
   ),
   # Above it.
