@@ -178,7 +178,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 def require(path: Path) -> Path:
   """The path, if there is such a file; else raises `BadInputError`."""
   if not path.is_file():
-    raise BadInputError(f'{path} is missing, expected a folder that python -m launch.convert wrote')
+    raise BadInputError(f'{path} is missing, expected a folder that launch.convert or a run (gan) wrote')
   return path
 
 
