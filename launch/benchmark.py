@@ -13,7 +13,7 @@ from pathlib import Path
 from advmix_jax import benchmark, measurement
 from advmix_jax.types import BadInputError
 from advmix_jax.workdir import check_writable, write_json
-from launch import common
+from launch import allocation, common
 
 
 @common.exit_status
@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
   options = parser.parse_args(arguments)
   if options.repeats < 1:
     raise BadInputError(f'--repeats is {options.repeats}, expected at least 1')
+  allocation.keep_freed_memory()
   if options.out is not None:
     check_writable(options.out.parent, f'--out={options.out}')
   figures = measurement.run_cases(options.cases.split(','), options.repeats, against=options.against)

@@ -18,6 +18,8 @@ from typing import ParamSpec
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from launch import allocation
+
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 75
 P = ParamSpec('P')
 
@@ -130,6 +132,7 @@ def keep_thread_pool(workdir: Path) -> None:
 @exit_status
 def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
   """Checks everything, then runs."""
+  allocation.keep_freed_memory()
   import jax
 
   from advmix_jax import config_check, interruption
