@@ -48,6 +48,7 @@ SIDE: Rule = (
 NAMES: Rule = (lambda v: all(isinstance(x, str) for x in v), 'names')
 
 RULES: dict[str, Rule] = {
+  'precision': _one_of('float32', 'bfloat16'),
   'generator.fmaps': WIDTHS,
   'generator.latent_size': COUNT_FROM_1,
   'generator.w_size': COUNT_FROM_1,

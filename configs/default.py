@@ -11,6 +11,10 @@ def get_config() -> ml_collections.ConfigDict:
   c.seed = 0  # Seeds everything but the split of the data and the test colours.
   c.stages = ('train_gan', 'encode', 'train', 'evaluate', 'report')
 
+  # float32 | bfloat16: of convolutions and of what layers hand on. Parameters, optimiser states, latents,
+  # styles, statistics, images, logits and losses are float32 in any case. On CPU bfloat16 brings nothing.
+  c.precision = 'float32'
+
   c.data = ml_collections.ConfigDict()
   c.data.name = 'digits'  # digits | mnist | rgb_digits | rgb_mnist | celeba | folder
   c.data.dir = ''  # Folder of the files, or a zip; '' looks under $ADVMIX_DATA_DIR.

@@ -20,6 +20,7 @@ from advmix_jax.models.image_encoder import ImageEncoder
 from advmix_jax.progress import track
 from advmix_jax.ranges import to_float
 from advmix_jax.stages.experiment import Experiment, require, shapes
+from advmix_jax.stages.networks import compute_dtype
 from advmix_jax.training.amortised import amortised_step, create_amortised_state
 from advmix_jax.training.loop import Loop, run_loop
 from advmix_jax.types import Array, Dataset, PyTree, Splits
@@ -58,7 +59,9 @@ def features(experiment: Experiment) -> tuple[encoding.FeaturesFn, PyTree]:
   if config.features == 'pixel':
     return lambda params, images: {}, {}
   if config.features == 'vgg16':
-    vgg16_fn = functools.partial(vgg16.vgg16_features, layers=layers, size=config.vgg16_resize)
+    vgg16_fn = functools.partial(
+      vgg16.vgg16_features, layers=layers, size=config.vgg16_resize, dtype=compute_dtype(experiment.config)
+    )
     return vgg16_fn, read_vgg16(config.vgg16_weights, layers, config.vgg16_convention)
   model = experiment.discriminator_model
 
@@ -115,7 +118,10 @@ def load_shared(experiment: Experiment) -> tuple[encoding.FeaturesFn, PyTree]:
 def start_model(experiment: Experiment) -> ImageEncoder:
   """The network whose guess Algorithm 1 starts from."""
   decoder = experiment.decoder
-  return ImageEncoder(tuple(experiment.config.encode.init_fmaps), decoder.num_layers, decoder.w_size)
+  config = experiment.config
+  return ImageEncoder(
+    tuple(config.encode.init_fmaps), decoder.num_layers, decoder.w_size, dtype=compute_dtype(config)
+  )
 
 
 def start_latents(experiment: Experiment, shared: PyTree, images: Array) -> Array:

@@ -15,7 +15,7 @@ from advmix_jax.interop.weights import load_tree
 from advmix_jax.models.classifier import make_classifier
 from advmix_jax.models.decoder import generator_decoder, init_generator
 from advmix_jax.models.discriminator import init_discriminator
-from advmix_jax.stages.networks import make_networks
+from advmix_jax.stages.networks import compute_dtype, make_networks
 from advmix_jax.training.classifier import create_train_state
 from advmix_jax.types import Array, BadInputError, Dataset, Decoder, PyTree, Splits, TrainState
 from advmix_jax.workdir import Workdir
@@ -51,7 +51,10 @@ class Experiment:
     self.decoder: Decoder = decoder_of(config.data.resolution)
     self.encode_decoder: Decoder = decoder_of(self.encode_resolution)
     self.classifier_model = make_classifier(
-      config.train.classifier, tuple(config.train.fmaps), self.splits.train.num_classes
+      config.train.classifier,
+      tuple(config.train.fmaps),
+      self.splits.train.num_classes,
+      compute_dtype(config),
     )
     self.classifier_tx = optax.adam(config.train.learning_rate)
     self._init_classifier = jax.jit(self._create_classifier)  # Compiled once for all methods.

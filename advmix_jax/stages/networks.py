@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from advmix_jax.interop import generator_folder
@@ -19,7 +20,18 @@ def make_networks(config: ConfigDict, adopted: Path, num_classes: int) -> tuple[
     adopted: the run's own copy of `generator.path`, used instead once it is there.
     num_classes: of the generator's data.
   """
-  generator = config.generator
+  modules = build_networks(config.generator, adopted, num_classes)
+  generator, discriminator = (m and m.clone(dtype=compute_dtype(config)) for m in modules)
+  return generator, discriminator
+
+
+def compute_dtype(config: ConfigDict) -> jnp.dtype:
+  """What `precision` asks of convolutions and activations."""
+  return jnp.dtype(config.precision)
+
+
+def build_networks(generator: ConfigDict, adopted: Path, num_classes: int) -> tuple[Module, Module]:
+  """What the networks are, as their description in a folder says it."""
   if generator.path:
     has_copy = (adopted / generator_folder.DESCRIPTION).exists()
     return generator_folder.load_modules(adopted if has_copy else Path(generator.path))
