@@ -9,7 +9,7 @@ from flax.linen import initializers
 
 from advmix_jax.models import conv, fir
 from advmix_jax.models.discriminator import minibatch_stddev
-from advmix_jax.models.layers import SQRT2, Dense, Dtype, along_channels
+from advmix_jax.models.layers import SQRT2, Dense, Dtype, along_channels, recomputed
 from advmix_jax.models.stylegan2_layers import Mapping, activate, check_labels, clamp
 from advmix_jax.types import Array
 
@@ -78,7 +78,9 @@ class Discriminator2(nn.Module):
     cmap_size: what a label is mapped to, to be multiplied with the last layer's features; None = `fmaps[0]`;
       0 = the label itself, as the first StyleGAN 2.
     mapping_layers, mapping_fmaps, embed_size, mapping_lr_multiplier: of the labels' network, see `Mapping`.
-    dtype: of the convolutions and of what blocks hand on, see `layers`; not saved with a discriminator.
+    dtype: of the convolutions and of what blocks hand on, see `layers`.
+    remat: a backward pass computes again what is within a block. This and `dtype` say how a discriminator is
+      computed and are not saved with it.
   """
 
   fmaps: tuple[int, ...]
@@ -93,6 +95,7 @@ class Discriminator2(nn.Module):
   embed_size: int | None = None
   mapping_lr_multiplier: float = 0.01
   dtype: Dtype = jnp.float32
+  remat: bool = False
 
   def setup(self):
     self.from_rgb = EqualizedConv(self.fmaps[-1], 1, self.conv_clamp, self.dtype)
@@ -124,12 +127,17 @@ class Discriminator2(nn.Module):
     """
     x = self.from_rgb(images)
     activations = {}
-    for same, down in zip(self.convs, self.downs, strict=True):
-      y = same(x)
-      activations[f'block_{x.shape[1]}'] = y.astype(jnp.float32)
-      x = down(y, x)
+    for k in range(len(self.convs)):
+      block = recomputed(lambda model, x, k=k: model._block(k, x), self)
+      activation, x = block(self, x)
+      activations[f'block_{activation.shape[1]}'] = activation.astype(jnp.float32)
     activations['block_4'] = x.astype(jnp.float32)
     return activations
+
+  def _block(self, k: int, x: Array) -> tuple[Array, Array]:
+    """The first convolution of `x`, and the sum that the block makes."""
+    y = self.convs[k](x)
+    return y, self.downs[k](y, x)
 
   def __call__(self, images: Array, labels: Array | None = None, axis_name: str | None = None) -> Array:
     """Images, labels `[B, label_size]` if there are any; `axis_name` is that of `minibatch_stddev`."""

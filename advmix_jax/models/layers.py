@@ -8,6 +8,7 @@ Parameters, dense layers, biases, noise, styles, statistics, images and scores a
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -19,6 +20,11 @@ from advmix_jax.types import Array
 
 SQRT2 = math.sqrt(2.0)
 Dtype = Any
+
+
+def recomputed(fn: Callable, module: Any) -> Callable:
+  """`fn(module, *arrays)`; where `module.remat`, what it computes inside is not kept for a backward pass."""
+  return nn.remat(fn) if module.remat and not module.is_initializing() else fn
 
 
 def leaky_relu(x: Array, slope: float = 0.2) -> Array:

@@ -15,7 +15,7 @@ from flax.linen import initializers
 
 from advmix_jax.models import conv
 from advmix_jax.models.growing import Lod, fade, is_fading, resolve_lod
-from advmix_jax.models.layers import SQRT2, Conv, Dense, Dtype, along_channels, leaky_relu
+from advmix_jax.models.layers import SQRT2, Conv, Dense, Dtype, along_channels, leaky_relu, recomputed
 from advmix_jax.models.mapping import Mapping
 from advmix_jax.types import Array, PyTree
 
@@ -101,7 +101,9 @@ class StyleGAN(nn.Module):
     fused_from: first resolution whose upsampling kernels are stored as of a fused convolution; None = none.
     slope, mapping_slope: of the activations below zero.
     mapping_lr_multiplier: see `Mapping`.
-    dtype: of convolutions and features, see `layers`; not saved with a generator.
+    dtype: of convolutions and features, see `layers`.
+    remat: a backward pass computes again what is between the trunks of two layers. This and `dtype` say how
+      a generator is computed and are not saved with it.
   """
 
   fmaps: tuple[int, ...]
@@ -119,6 +121,7 @@ class StyleGAN(nn.Module):
   mapping_slope: float = 0.2
   mapping_lr_multiplier: float = 0.01
   dtype: Dtype = jnp.float32
+  remat: bool = False
 
   @property
   def num_layers(self) -> int:
@@ -201,6 +204,13 @@ class StyleGAN(nn.Module):
 
   def _next(self, i: int, trunk: PyTree, row: Array, noise: tuple[Array, ...], lod: Lod) -> PyTree:
     """From the trunk of layer i, and its row `[B, D]`, to the trunk of layer i + 1."""
+
+    def layer(model: StyleGAN, trunk: PyTree, row: Array) -> PyTree:
+      return model._layer(i, trunk, row, noise, lod)
+
+    return recomputed(layer, self)(self, trunk, row)
+
+  def _layer(self, i: int, trunk: PyTree, row: Array, noise: tuple[Array, ...], lod: Lod) -> PyTree:
     last = self.num_layers - 1 - 2 * lod.floor
     if i > last:
       return trunk

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax.linen import initializers
 
 from advmix_jax.models import fir
-from advmix_jax.models.layers import Dtype
+from advmix_jax.models.layers import Dtype, recomputed
 from advmix_jax.models.stylegan2_layers import Mapping, StyledConv, ToRGB
 from advmix_jax.types import Array
 
@@ -30,7 +30,9 @@ class StyleGAN2(nn.Module):
     label_size, embed_size, concat_labels: see `Mapping`.
     image_channels: C of the images.
     conv_clamp: limit of what each convolution and output layer makes; None = none. Official: 256 or None.
-    dtype: of convolutions and features, see `layers`; not saved with a generator.
+    dtype: of convolutions and features, see `layers`.
+    remat: a backward pass computes again what is between two rows. This and `dtype` say how a generator is
+      computed and are not saved with it.
   """
 
   fmaps: tuple[int, ...]
@@ -45,6 +47,7 @@ class StyleGAN2(nn.Module):
   image_channels: int = 3
   conv_clamp: float | None = None
   dtype: Dtype = jnp.float32
+  remat: bool = False
 
   @property
   def num_layers(self) -> int:
@@ -111,13 +114,20 @@ class StyleGAN2(nn.Module):
 
   def _rows(self, trunk: Trunk, w: Array, first: int, noise: Noise) -> Trunk:
     """Takes rows `first`, ..., `first + w.shape[1] - 1`."""
-    x, image = trunk
     for i, row in enumerate(jnp.unstack(w, axis=1), first):
-      if i % 2:
-        image = image + self.to_rgb[i // 2](x, row)
-      if i == self.num_layers - 1:
-        break
-      if i % 2:
-        image = fir.upsample(image)
-      x = self.layers[i](x, row, None if noise is None else noise[i])
-    return x, image
+
+      def layer(model: StyleGAN2, trunk: Trunk, row: Array, i: int = i) -> Trunk:
+        return model._row(i, trunk, row, noise)
+
+      trunk = recomputed(layer, self)(self, trunk, row)
+    return trunk
+
+  def _row(self, i: int, trunk: Trunk, row: Array, noise: Noise) -> Trunk:
+    x, image = trunk
+    if i % 2:
+      image = image + self.to_rgb[i // 2](x, row)
+    if i == self.num_layers - 1:
+      return x, image
+    if i % 2:
+      image = fir.upsample(image)
+    return self.layers[i](x, row, None if noise is None else noise[i]), image

@@ -90,3 +90,15 @@ def vgg16_features(
     if name in layers:
       found[name] = x.astype(jnp.float32)
   return {name: found[name] for name in layers}
+
+
+def parameter_shapes(layers: Sequence[str]) -> PyTree:
+  """Shapes of what `vgg16_features` needs for the named layers."""
+  last = max(list(LAYERS).index(POOLS.get(name, name)) for name in layers)
+  widths = (3, *LAYERS.values())
+  found: dict[str, dict[str, jax.ShapeDtypeStruct]] = {}
+  for name, before, after in zip(list(LAYERS)[: last + 1], widths, widths[1:], strict=False):
+    shapes = {'weight': (3, 3, before, after), 'bias': (after,)}
+    found[name] = {part: jax.ShapeDtypeStruct(shape, jnp.float32) for part, shape in shapes.items()}
+  found['block1_conv1']['mean_bgr'] = jax.ShapeDtypeStruct((3,), jnp.float32)
+  return found
