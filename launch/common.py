@@ -104,14 +104,19 @@ def complain(text: str, status: int) -> int:
 
 def read_flags(argv: list[str]) -> Path:
   """Parses the command line; the config file is loaded here. Returns the folder of the run."""
+  read_config(argv)
+  if not WORKDIR.value:
+    raise ValueError('--workdir is missing')
+  return Path(WORKDIR.value)
+
+
+def read_config(argv: list[str]) -> None:
+  """Parses the command line of a command that needs a configuration alone."""
   rest = flags.FLAGS(argv)[1:]
   if rest:
     raise ValueError(f'unexpected argument {rest[0]!r}; flags look like --config=configs/digits.py')
   if not CONFIG.value:
     raise ValueError('--config is missing')
-  if not WORKDIR.value:
-    raise ValueError('--workdir is missing')
-  return Path(WORKDIR.value)
 
 
 def keep_thread_pool(workdir: Path) -> None:

@@ -28,7 +28,7 @@ def conv2d(x: Array, kernel: Array, padding: Padding | None = None) -> Array:
 
   Args:
     x: `[B, H, W, I]` float.
-    kernel: `[k, k, I, O]` float.
+    kernel: `[k, k, I, O]` float; taken in the dtype of `x`, its gradient comes in its own.
     padding: zeros before and after each spatial axis; None keeps the size (odd k).
 
   Returns:
@@ -36,6 +36,7 @@ def conv2d(x: Array, kernel: Array, padding: Padding | None = None) -> Array:
   """
   if padding is None:
     padding = (kernel.shape[0] // 2, kernel.shape[0] // 2)
+  kernel = kernel.astype(x.dtype)
   if kernel.shape[0] == 1 and padding == (0, 0):
     return jnp.einsum('bhwi,io->bhwo', x, kernel[0, 0])
   if jax.default_backend() != 'cpu':
