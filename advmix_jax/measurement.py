@@ -106,8 +106,18 @@ def run_cases(
     'networks': networks._asdict(),
     'resolution': reference.generator.resolution,
     'repeats': repeats,
-    'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+    'date': now(),
   }
+
+
+def stamp(repeats: int) -> dict[str, Any]:
+  """Machine and date, for figures other than those of cases."""
+  return {'machine': describe_machine(repeats, None), 'repeats': repeats, 'date': now()}
+
+
+def now() -> str:
+  """The date and time, to a second."""
+  return datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
 
 
 def measure(case: benchmark.Case, theirs: Any, repeats: int, peak: float) -> dict[str, Any]:

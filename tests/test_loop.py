@@ -137,7 +137,7 @@ def test_metrics_are_logged_at_the_asked_steps_and_at_the_last(workdir):
   for step in range(2):
     state, metrics = descend(state, batch_fn(step))
   assert series['toy/loss'][2] == pytest.approx(float(metrics['loss']), rel=1e-6)
-  assert 'timing/toy/images_per_sec' in series
+  assert list(series['timing/toy/images_per_sec']) == list(series['timing/toy/data_seconds']) == [2, 4, 6, 7]
 
 
 @pytest.mark.parametrize('save_seconds', [1e9, -1.0], ids=['saved at the end', 'saved after every step'])

@@ -10,7 +10,7 @@ from rich.table import Table
 from advmix_jax import data, interruption, toy
 from advmix_jax.methods import METHODS
 from advmix_jax.models.decoder import init_generator
-from advmix_jax.stages import adopt_gan, encode, evaluate, report, train, train_gan
+from advmix_jax.stages import adopt_gan, clock, encode, evaluate, report, train, train_gan
 from advmix_jax.stages.experiment import Experiment
 from advmix_jax.stages.networks import shapes
 from advmix_jax.types import BadInputError, PyTree
@@ -31,7 +31,8 @@ def run(experiment: Experiment, stages: tuple[str, ...]) -> None:
   for name in stages:
     interruption.check()
     print(f'== {name}', flush=True)
-    STAGES[name](experiment)
+    with clock.counted(experiment.workdir.path, name):
+      STAGES[name](experiment)
 
 
 def check_stages(names: tuple[str, ...]) -> None:

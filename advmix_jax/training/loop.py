@@ -12,6 +12,7 @@ import numpy as np
 from advmix_jax import interruption
 from advmix_jax.progress import track
 from advmix_jax.training.checkpoint import Checkpointer
+from advmix_jax.training.prefetch import Prefetched
 from advmix_jax.types import PyTree, RunError
 from advmix_jax.workdir import Workdir
 
@@ -25,7 +26,8 @@ class Loop(NamedTuple):
     num_steps: in all.
     batch_size: examples in a step, or in each, `[num_steps]`, for the rate.
     step_fn: `(step, state, batch) -> (state, metrics)`; the state may be donated.
-    batch_fn: `step -> batch`, random access, so that a resumed run needs no iterator state.
+    batch_fn: `step -> batch`, random access, so that a resumed run needs no iterator state; called in another
+      thread, ahead of the step.
     saved: the fields of the state that training changes.
     place_fn: puts a state on the devices.
     hook: `(step, state)`, called after every step; None = nothing.
@@ -48,7 +50,8 @@ def run_loop(loop: Loop, state: PyTree, workdir: Workdir) -> PyTree:
   Args:
     loop: what to run.
     state: a fresh state with an integer `step`.
-    workdir: takes metrics; its config says how often to log and to save.
+    workdir: takes metrics, among them images per second and the seconds since the log before in which the
+      host waited for batches; its config says how often to log and to save.
 
   Returns:
     The final state; it is saved.
@@ -67,20 +70,25 @@ def run_loop(loop: Loop, state: PyTree, workdir: Workdir) -> PyTree:
   saved_at = window_start = time.monotonic()
   window = first
   examples = np.broadcast_to(loop.batch_size, (loop.num_steps,))
-  pending: tuple[int, dict[str, jax.Array], float] | None = None
+  waited = 0.0
+  pending: tuple[int, dict[str, jax.Array], float, float] | None = None
 
-  def report(step: int, metrics: dict[str, jax.Array], rate: float) -> str:
+  def report(step: int, metrics: dict[str, jax.Array], rate: float, data_seconds: float) -> str:
     values = finite_values(loop.name, step, metrics)
-    workdir.log(step, values | {f'timing/{loop.name}/images_per_sec': rate})
+    timing = {'images_per_sec': rate, 'data_seconds': data_seconds}
+    workdir.log(step, values | {f'timing/{loop.name}/{key}': value for key, value in timing.items()})
     losses = [
       f'{name.removeprefix(loop.name + "/")} {value:.4f}' for name, value in values.items() if 'loss' in name
     ]
     return f'{" ".join(losses)}  {rate:.0f} images/s'
 
   try:
-    with track(loop.name, loop.num_steps, first) as update:
+    with (
+      track(loop.name, loop.num_steps, first) as update,
+      Prefetched(loop.batch_fn, first, loop.num_steps) as batches,
+    ):
       for step in range(first, loop.num_steps):
-        state, metrics = loop.step_fn(step, state, loop.batch_fn(step))
+        state, metrics = loop.step_fn(step, state, batches.take())
         done = step + 1
         if loop.hook is not None:
           loop.hook(done, state)
@@ -89,7 +97,8 @@ def run_loop(loop: Loop, state: PyTree, workdir: Workdir) -> PyTree:
           text = '' if pending is None else report(*pending)
           now = time.monotonic()
           rate = int(examples[window:done].sum()) / max(now - window_start, 1e-9)
-          pending, window, window_start = (done, metrics, rate), done, now
+          pending = (done, metrics, rate, batches.seconds - waited)
+          window, window_start, waited = done, now, batches.seconds
           update(done, text)
         stop = interruption.requested()
         if stop or time.monotonic() - saved_at > config.checkpoint.seconds:

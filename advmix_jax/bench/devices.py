@@ -1,0 +1,46 @@
+"""The attack of training on all devices of a process; prints its figures as a line of JSON.
+
+A process of its own, as the number of simulated devices is fixed when jax starts:
+
+    XLA_FLAGS=--xla_force_host_platform_device_count=4 python -m advmix_jax.bench.devices '{...}'
+"""
+
+import json
+import sys
+from typing import Any
+
+from advmix_jax import attack, benchmark, measurement, parallel
+
+
+def attack_on_devices(networks: benchmark.Networks, repeats: int) -> dict[str, Any]:
+  """Figures of the attack 5x7 on one batch, shared evenly by the devices of this process."""
+  reference = benchmark.Reference(networks)
+  case = reference.attack_train('cnn')
+  params, generator, keys, batch = case.arguments
+  settings = attack.LatentAttack(
+    *(benchmark.EPSILON, case.settings['restarts'], case.settings['steps']),
+    attack.ascent_rule('sign', benchmark.STEP_SIZE),
+  )
+  classify = reference.classifier_state().apply_fn
+
+  def step(shared, given):
+    keys, latents, labels = given
+
+    def objective_fn(images):
+      return attack.objective(classify(shared['classifier'], images), labels, 'highest_loss')
+
+    return attack.latent_attack(settings, keys, reference.decoder, shared['generator'], latents, objective_fn)
+
+  run_step = parallel.pmap_map(step)
+  shared = parallel.replicate({'classifier': params, 'generator': generator})
+  given = parallel.distribute((keys, batch.latents, batch.labels))
+  for _ in ('compiles', 'warms up'):
+    measurement.seconds_of(lambda: run_step(shared, given))
+  (seconds,) = measurement.in_turns([lambda: run_step(shared, given)], repeats)
+  return {'devices': parallel.num_devices(), **measurement.speed(seconds, case.images)}
+
+
+if __name__ == '__main__':
+  asked = json.loads(sys.argv[1])
+  sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in asked['networks'].items()}
+  print(json.dumps(attack_on_devices(benchmark.Networks(**sizes), asked['repeats'])))
