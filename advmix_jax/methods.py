@@ -8,6 +8,7 @@ and one line in `METHODS`. `key` is the step's key and is consumed; what is rand
 from the key folded with its global index, what is random for a minibatch from the key itself.
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -21,10 +22,14 @@ PerturbFn = Callable[[Array, TrainState, Batch], tuple[Array, Array]]
 
 
 def in_parts(perturb_fn: PerturbFn, part_size: int) -> PerturbFn:
-  """A method that takes each example by itself, so many at a time; 0 = the whole minibatch at once."""
+  """A method that takes each example by itself, so many at a time; 0 = the whole minibatch at once.
+
+  A batch that they do not divide, such as a few examples for a report, goes in smaller parts.
+  """
 
   def perturb(key, state, batch):
-    parts = micro_batch.num_parts(len(batch.labels), part_size)
+    size = len(batch.labels)
+    parts = micro_batch.num_parts(size, math.gcd(size, part_size))
     return micro_batch.collect(lambda part: perturb_fn(key, state, part), batch, parts)
 
   return perturb

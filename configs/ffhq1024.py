@@ -23,12 +23,13 @@ def get_config(variant: str = 'gan') -> ml_collections.ConfigDict:
     c.data.resolution = 1024
     c.attack.mixing_level = 8
     stylegan1.set_published(c, '1')
+    c.generator.micro_batches = (32, 32, 32, 32, 0, 0, 0, 0, 2)  # While 4, 8, ... pixels are drawn.
   elif variant == 'mix':
     c = celeba.get_config('paper')
     c.stages = ('train_gan', 'encode', 'train', 'evaluate', 'report')
     c.encode.batch_size = 4
     c.train.micro_batch = 8
-    c.evaluate.batch_size = 16
+    c.evaluate.batch_size = 8
   else:
     raise ValueError(f'ffhq1024.py has the variants gan and mix, not {variant!r}')
   c.precision = 'bfloat16'

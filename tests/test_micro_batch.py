@@ -112,6 +112,16 @@ def test_a_classifier_step_in_parts_is_that_of_the_whole(method):
   assert_close(their_metrics, metrics, rtol=1e-5)
 
 
+def test_a_method_takes_a_batch_that_its_parts_do_not_divide():
+  """As a report does, which attacks a few images."""
+  config, state, given = default.get_config(), classifier_state(), classifier_batch()
+  whole, _ = jax.jit(METHODS['randmix'](config))(jax.random.key(0), state, given)
+  for size in (3, 16):
+    config.train.micro_batch = size
+    found, _ = jax.jit(METHODS['randmix'](config))(jax.random.key(0), state, given)
+    np.testing.assert_allclose(found, whole, atol=1e-5)
+
+
 def test_a_classifier_step_in_parts_on_two_devices_is_that_of_the_whole():
   state = classifier_state()
   whole, metrics = jax.jit(classifier_step('randmix', 0))(state, classifier_batch())

@@ -62,6 +62,19 @@ def test_a_generator_of_1024_pixels_takes_no_memory_here():
   assert state.generator is not None and found['train/nominal'][2][0].generator is None
 
 
+def test_a_network_that_grows_has_a_step_for_every_resolution():
+  """With the minibatch and the part of each; images have full resolution throughout."""
+  config = importlib.import_module('configs.ffhq1024').get_config('gan')
+  found = list(step_memory.steps(networks_of(config), config.stages))
+  sides = (8, 16, 32, 64, 128, 256, 512, 1024)
+  assert [name for name, *_ in found] == [f'gan with R1, {side} px' for side in sides]
+  assert [size for _, size, *_ in found] == list(config.generator.batch_sizes[1:])
+  assert [part for _, _, part, _ in found] == [32, 32, 32, 0, 0, 0, 0, 2]
+  for (_, size, _, (_, (state, batch))), floor in zip(found, range(7, -1, -1), strict=True):
+    devices = parallel.num_devices()
+    assert batch.images.shape == (devices, size // devices, 1024, 1024, 3) and state.lod.floor == floor
+
+
 def test_figures_of_a_step_and_what_parts_save():
   """Arguments are the state and the batch; a part of a quarter has less than half of the temporaries."""
   config = changed({'train.batch_size': 512, 'train.methods': ('nominal',), 'train.classifier': 'cnn'})

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from advmix_jax import parallel, refill
 from advmix_jax.methods import NEEDS_LATENTS
@@ -51,10 +52,12 @@ def steps(networks: Networks, stages: tuple[str, ...]) -> Iterator[tuple[str, in
   config = networks.config
   is_trained = not config.generator.path and networks.generator_model.resolution == config.data.resolution
   if 'train_gan' in stages and is_trained:
-    for name, with_r1, with_path_length in gan_programs(config):
-      step = gan_step(networks, with_r1, with_path_length)
-      settings = train_gan.gan_settings(config)
-      yield name, step[1][1].images.shape[1] * parallel.num_devices(), settings.part_size, step
+    for floor in gan_floors(config):
+      size = train_gan.by_resolution(config.generator, 'batch_size', floor)
+      part_size = train_gan.gan_settings(config, floor).part_size
+      where = f', {networks.generator_model.resolution >> floor} px' if is_growing(config) else ''
+      for name, with_r1, with_path_length in gan_programs(config):
+        yield name + where, size, part_size, gan_step(networks, with_r1, with_path_length, floor)
   if 'encode' in stages:
     if config.encode.init == 'encoder':
       yield 'encode/start', config.encode.init_batch_size, 0, start_step(networks)
@@ -68,7 +71,7 @@ def steps(networks: Networks, stages: tuple[str, ...]) -> Iterator[tuple[str, in
 
 
 def gan_programs(config: Any) -> list[tuple[str, bool, bool]]:
-  """Names of the programs of GAN training at full resolution, with R1 or not, with path lengths or not."""
+  """Names of the programs of GAN training at a resolution, with R1 or not, with path lengths or not."""
   has_r1 = config.generator.loss == 'logistic'
   has_path_length = train_gan.has_path_length(config.generator)
   plain = not (has_r1 and config.generator.r1_interval == 1)
@@ -79,17 +82,28 @@ def gan_programs(config: Any) -> list[tuple[str, bool, bool]]:
   ]
 
 
-def gan_step(networks: Networks, with_r1: bool, with_path_length: bool) -> Step:
-  """One step of GAN training at full resolution."""
+def is_growing(config: Any) -> bool:
+  """Whether the networks begin at a lower resolution."""
+  return config.generator.structure != 'fixed'
+
+
+def gan_floors(config: Any) -> list[int]:
+  """How many of the upper resolutions are left out, from the first steps of training to the last."""
+  floors = {int(lod) for lod in np.unique(train_gan.make_schedule(config).lod)}
+  return sorted(floors, reverse=True)
+
+
+def gan_step(networks: Networks, with_r1: bool, with_path_length: bool, floor: int) -> Step:
+  """One step of GAN training; images have full resolution whatever is drawn."""
   config = networks.config
   state = shapes(lambda key: train_gan.create(networks, key))
   if state.lod is not None:
     share: PyTree = jax.ShapeDtypeStruct((), jnp.float32)
-    state = state.replace(lod=Lod(0, share))
-  size = train_gan.by_resolution(config.generator, 'batch_size', 0)
+    state = state.replace(lod=Lod(floor, share))
+  size = train_gan.by_resolution(config.generator, 'batch_size', floor)
   labels = numbers(size) if config.generator.conditional else None
   batch = GanBatch(images(size, networks.generator_model.resolution), labels, labels)
-  return train_gan.program(config, with_r1, with_path_length, 0), (state, shard(batch))
+  return train_gan.program(config, with_r1, with_path_length, floor), (state, shard(batch))
 
 
 def encode_parameters(networks: Networks) -> PyTree:
