@@ -74,4 +74,5 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == '__main__':
+  common.use_compile_cache()
   sys.exit(main())
