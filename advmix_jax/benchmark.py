@@ -90,7 +90,11 @@ def make_case(step: Callable, arguments: tuple, images: int, while_trips: int = 
 
 
 def count_flops(jaxpr: Any, while_trips: int) -> float:
-  """Operations in the matrix products and convolutions that a program's results need, loops counted out."""
+  """Operations in the matrix products and convolutions that a program's results need, loops counted out.
+
+  Of the convolutions of `models/conv` only what the algorithm asks for: not the rows and columns that are
+  computed for speed and dropped.
+  """
   total, used = 0.0, {v for v in jaxpr.outvars if not hasattr(v, 'val')}
   for equation in reversed(jaxpr.eqns):
     if used.isdisjoint(equation.outvars):
@@ -98,6 +102,10 @@ def count_flops(jaxpr: Any, while_trips: int) -> float:
     used |= {v for v in equation.invars if not hasattr(v, 'val')}
     name, params = equation.primitive.name, equation.params
     out_size = float(np.prod(equation.outvars[0].aval.shape))
+    if _is_convolution(equation):
+      # Each output is a sum over k k I of an image and a kernel, or over B H W of two images.
+      total += 2 * out_size * float(np.prod(equation.invars[1].aval.shape[:3]))
+      continue
     if name == 'dot_general':
       left = equation.invars[0].aval.shape
       total += 2 * out_size * float(np.prod([left[i] for i in params['dimension_numbers'][0][0]]))
@@ -108,6 +116,12 @@ def count_flops(jaxpr: Any, while_trips: int) -> float:
     inner = [getattr(p, 'jaxpr', p) for p in jax.tree.leaves(params, is_leaf=lambda p: hasattr(p, 'jaxpr'))]
     total += trips * sum(count_flops(p, while_trips) for p in inner if hasattr(p, 'eqns'))
   return total
+
+
+def _is_convolution(equation: Any) -> bool:
+  """One of the convolutions of `models/conv` or their kernel gradients: two arrays of four axes to one."""
+  arrays = [v.aval for v in (*equation.invars, *equation.outvars)]
+  return equation.primitive.name == 'custom_vjp_call' and [a.ndim for a in arrays] == [4, 4, 4]
 
 
 class Reference:

@@ -47,7 +47,9 @@ SIDE: Rule = (
 )
 NAMES: Rule = (lambda v: all(isinstance(x, str) for x in v), 'names')
 
+STDDEV_GROUP = 4  # Of the discriminators that are trained.
 RULES: dict[str, Rule] = {
+  'precision': _one_of('float32', 'bfloat16'),
   'generator.fmaps': WIDTHS,
   'generator.latent_size': COUNT_FROM_1,
   'generator.w_size': COUNT_FROM_1,
@@ -71,6 +73,8 @@ RULES: dict[str, Rule] = {
   'generator.stable_kimg': AT_LEAST_0,
   'generator.fading_kimg': ABOVE_0,
   'generator.batch_sizes': (lambda v: all(_is_batch(x) for x in v), 'multiples of 4, above 0'),
+  'generator.micro_batch': COUNT,
+  'generator.micro_batches': (lambda v: all(COUNT[0](x) for x in v), 'whole numbers of at least 0'),
   'generator.learning_rates': (lambda v: all(ABOVE_0[0](x) for x in v), 'numbers above 0'),
   'encode.init': _one_of('encoder', 'mean'),
   'encode.init_kimg': ABOVE_0,
@@ -103,6 +107,7 @@ RULES: dict[str, Rule] = {
   'train.classifier': _one_of('cnn', 'linear'),
   'train.fmaps': (lambda v: len(v) == 4 and WIDTHS[0](v), 'four whole numbers above 0'),
   'train.batch_size': COUNT_FROM_1,
+  'train.micro_batch': COUNT,
   'train.num_epochs': ABOVE_0,
   'train.learning_rate': ABOVE_0,
   'train.ema_decay': (lambda v: _number(v) and 0 <= v < 1, 'a number in [0, 1)'),
@@ -131,14 +136,19 @@ def check_config(config: ConfigDict) -> None:
 
   Reads no data; of files only what `generator.path` and, where used, `encode.vgg16_weights` name.
   """
-  values = flatten(config.to_dict())
-  for key, (accepts, expected) in RULES.items():
-    if not accepts(values[key]):
-      raise BadInputError(f'config.{key} is {values[key]!r}, expected {expected}')
+  check_values(config)
   data.check_config(config)
   if 'toy' in config:
     toy.check_config(config.toy)
   check_features(config, check_sizes(config))
+
+
+def check_values(config: ConfigDict) -> None:
+  """Raises `BadInputError` for a value that no run could work with, whatever its data and networks are."""
+  values = flatten(config.to_dict())
+  for key, (accepts, expected) in RULES.items():
+    if not accepts(values[key]):
+      raise BadInputError(f'config.{key} is {values[key]!r}, expected {expected}')
   for part in (
     'generator.batch_size',
     'encode.init_batch_size',
@@ -149,10 +159,37 @@ def check_config(config: ConfigDict) -> None:
     parallel.check_divisible(values[part], f'config.{part}')
   for size in config.generator.batch_sizes:
     parallel.check_divisible(size, 'an entry of config.generator.batch_sizes')
+  check_parts(config)
   unknown = [name for name in config.train.methods if name not in METHODS]
   if unknown or not config.train.methods:
     found = ', '.join(unknown) or 'none'
     raise BadInputError(f'config.train.methods: found {found}, expected some of {", ".join(METHODS)}')
+
+
+def check_parts(config: ConfigDict) -> None:
+  """Minibatches must be whole numbers of parts, and parts of the discriminator whole numbers of groups."""
+  train, generator = config.train, config.generator
+  check_part('train.micro_batch', train.micro_batch, train.batch_size)
+  sizes, parts = generator.batch_sizes, generator.micro_batches
+  for i in range(min((len(given) for given in (sizes, parts) if given), default=1)):
+    key = f'generator.micro_batches[{i}]' if parts else 'generator.micro_batch'
+    part = parts[i] if parts else generator.micro_batch
+    check_part(key, part, sizes[i] if sizes else generator.batch_size)
+    of_all = part * parallel.num_devices()
+    if of_all > STDDEV_GROUP and of_all % STDDEV_GROUP:
+      raise BadInputError(
+        f'config.{key} is {part}, {of_all} on all devices, expected a multiple of {STDDEV_GROUP} there, or '
+        f'less: the discriminator compares groups of {STDDEV_GROUP} images'
+      )
+
+
+def check_part(key: str, part: int, batch_size: int) -> None:
+  """Raises `BadInputError` if the part size named `key` does not divide the batch of a device."""
+  own = batch_size // parallel.num_devices()
+  if part and own % part:
+    raise BadInputError(
+      f'config.{key} is {part}, expected 0 or a divisor of {own}, the images of a minibatch on each device'
+    )
 
 
 def split_names(config: ConfigDict) -> None:

@@ -14,10 +14,20 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict as Config
 
-from advmix_jax import attack, mixing
+from advmix_jax import attack, micro_batch, mixing
 from advmix_jax.types import Array, Batch, TrainState
 
 PerturbFn = Callable[[Array, TrainState, Batch], tuple[Array, Array]]
+
+
+def in_parts(perturb_fn: PerturbFn, part_size: int) -> PerturbFn:
+  """A method that takes each example by itself, so many at a time; 0 = the whole minibatch at once."""
+
+  def perturb(key, state, batch):
+    parts = micro_batch.num_parts(len(batch.labels), part_size)
+    return micro_batch.collect(lambda part: perturb_fn(key, state, part), batch, parts)
+
+  return perturb
 
 
 def one_hot(state: TrainState, batch: Batch) -> Array:
@@ -119,7 +129,7 @@ def adversarial_training(config: Config, axis_name: str | None = None) -> Pertur
     found = attack.pixel_attack(keys, batch.images, objective_fn, at.epsilon, at.num_steps, at.step_size)
     return found.best, one_hot(state, batch)
 
-  return perturb
+  return in_parts(perturb, config.train.micro_batch)
 
 
 def randmix(config: Config, axis_name: str | None = None) -> PerturbFn:
@@ -131,7 +141,7 @@ def randmix(config: Config, axis_name: str | None = None) -> PerturbFn:
     images = mixing.random_mix(keys, state.decoder, state.generator, batch.latents, delta)
     return jnp.clip(images, -1.0, 1.0), one_hot(state, batch)
 
-  return perturb
+  return in_parts(perturb, config.train.micro_batch)
 
 
 def latent_attack_settings(config: Config, num_restarts: int, num_steps: int) -> attack.LatentAttack:
@@ -154,7 +164,7 @@ def advmix(config: Config, axis_name: str | None = None) -> PerturbFn:
     )
     return found.best, one_hot(state, batch)
 
-  return perturb
+  return in_parts(perturb, config.train.micro_batch)
 
 
 METHODS: dict[str, Callable[..., PerturbFn]] = {

@@ -76,7 +76,7 @@ def check_generator_folder(config: ConfigDict) -> int:
 def check_growth(generator: ConfigDict) -> None:
   """A growing network must reach its full resolution; what is given by resolution must be given for each."""
   resolutions = [4 * 2**i for i in range(len(generator.fmaps))]
-  for key in ('batch_sizes', 'learning_rates'):
+  for key in ('batch_sizes', 'learning_rates', 'micro_batches'):
     if len(generator[key]) not in (0, len(resolutions)):
       raise BadInputError(
         f'config.generator.{key} has {len(generator[key])} entries, expected none, or one for each of '

@@ -105,12 +105,17 @@ def entered(settings: attack.LatentAttack, decoder: Decoder, shared: PyTree, ent
   return Slots(trunk, entry.labels, start, start, rule_state, jnp.zeros(size, jnp.int32), kept)
 
 
+def slot_shapes(settings: attack.LatentAttack, decoder: Decoder, shared: PyTree, num_slots: int) -> PyTree:
+  """Shapes and dtypes of `Slots`, for parameters `shared` or their shapes."""
+  numbers, flags = (jax.ShapeDtypeStruct((num_slots,), dtype) for dtype in (jnp.int32, jnp.bool_))
+  w = jax.ShapeDtypeStruct((num_slots, decoder.num_layers, decoder.w_size), jnp.float32)
+  entry = Entry(flags, flags, w, numbers, numbers, numbers)
+  return jax.eval_shape(functools.partial(entered, settings, decoder), shared, entry)
+
+
 def empty_slots(settings: attack.LatentAttack, decoder: Decoder, shared: PyTree, num_slots: int) -> Slots:
   """Idle slots for `advance`, on the host; nothing is computed."""
-  zeros, no = np.zeros(num_slots, np.int32), np.zeros(num_slots, bool)
-  w = np.zeros((num_slots, decoder.num_layers, decoder.w_size), np.float32)
-  entry = Entry(no, no, w, zeros, zeros, zeros)
-  shapes = jax.eval_shape(functools.partial(entered, settings, decoder), shared, entry)
+  shapes = slot_shapes(settings, decoder, shared, num_slots)
   return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
 
 

@@ -11,6 +11,13 @@ def get_config() -> ml_collections.ConfigDict:
   c.seed = 0  # Seeds everything but the split of the data and the test colours.
   c.stages = ('train_gan', 'encode', 'train', 'evaluate', 'report')
 
+  # float32 | bfloat16: of convolutions and of what layers hand on. Parameters, optimiser states, latents,
+  # styles, statistics, images, logits and losses are float32 in any case. On CPU bfloat16 brings nothing.
+  c.precision = 'float32'
+  # Backward passes through generator and discriminator compute each layer again instead of keeping what is
+  # within it: less memory, about a third more time.
+  c.remat = False
+
   c.data = ml_collections.ConfigDict()
   c.data.name = 'digits'  # digits | mnist | rgb_digits | rgb_mnist | celeba | folder
   c.data.dir = ''  # Folder of the files, or a zip; '' looks under $ADVMIX_DATA_DIR.
@@ -47,6 +54,9 @@ def get_config() -> ml_collections.ConfigDict:
   c.generator.mapping_layers = 4  # StyleGAN: 8.
   c.generator.total_kimg = 90.0  # Length of training in thousands of real images shown (open).
   c.generator.batch_size = 16  # In runs of minutes the number of updates counts most.
+  # Images of a device whose gradients are taken at a time, 0 = all: less memory, the same numbers. From 4 on
+  # that holds to the last statistic of the minibatch; below, the groups of its standard deviation shrink.
+  c.generator.micro_batch = 0
   c.generator.learning_rate = 2e-3  # StyleGAN: 1e-3. Adam with beta1 0, beta2 0.99.
   c.generator.r1_gamma = 10.0
   c.generator.r1_interval = 8  # R1 every n-th step, n times as strong. StyleGAN 1: 1. StyleGAN 2: 16.
@@ -69,6 +79,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.generator.stable_kimg = 600.0  # With linear: every resolution is trained for as long ...
   c.generator.fading_kimg = 600.0  # ... before the next fades in over as long.
   c.generator.batch_sizes = ()  # While 4, 8, ... pixels are drawn; () = batch_size.
+  c.generator.micro_batches = ()  # While 4, 8, ... pixels are drawn; () = micro_batch.
   c.generator.learning_rates = ()  # While 4, 8, ... pixels are drawn; () = learning_rate.
 
   c.encode = ml_collections.ConfigDict()
@@ -122,6 +133,9 @@ def get_config() -> ml_collections.ConfigDict:
   c.train.classifier = 'cnn'  # cnn (truncated VGG) | linear
   c.train.fmaps = (16, 16, 32, 32)  # Widths of the four convolutions (open).
   c.train.batch_size = 64
+  # Images of a device that are attacked, and whose gradients are taken, at a time: less memory, the same
+  # numbers. 0 = all.
+  c.train.micro_batch = 0
   c.train.num_epochs = 15.0  # Paper: 5 on Colour-MNIST, 20 on CelebA.
   c.train.learning_rate = 1e-3  # Adam.
   c.train.ema_decay = 0.0  # Average of the parameters that is evaluated; 0 = the last parameters.

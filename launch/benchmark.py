@@ -21,7 +21,7 @@ from advmix_jax import benchmark, measurement
 from advmix_jax.bench import curves, page, pipeline, profile, start_time
 from advmix_jax.types import BadInputError
 from advmix_jax.workdir import check_writable, write_json
-from launch import common
+from launch import allocation, common
 
 
 @common.exit_status
@@ -43,6 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
   options = parser.parse_args(arguments)
   if options.repeats < 1:
     raise BadInputError(f'--repeats is {options.repeats}, expected at least 1')
+  allocation.keep_freed_memory()
   for flag, file in (('--out', options.out), ('--page', options.page)):
     if file is not None:
       check_writable(file.parent, f'{flag}={file}')

@@ -18,6 +18,8 @@ from typing import ParamSpec
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from launch import allocation
+
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 75
 P = ParamSpec('P')
 
@@ -102,14 +104,19 @@ def complain(text: str, status: int) -> int:
 
 def read_flags(argv: list[str]) -> Path:
   """Parses the command line; the config file is loaded here. Returns the folder of the run."""
+  read_config(argv)
+  if not WORKDIR.value:
+    raise ValueError('--workdir is missing')
+  return Path(WORKDIR.value)
+
+
+def read_config(argv: list[str]) -> None:
+  """Parses the command line of a command that needs a configuration alone."""
   rest = flags.FLAGS(argv)[1:]
   if rest:
     raise ValueError(f'unexpected argument {rest[0]!r}; flags look like --config=configs/digits.py')
   if not CONFIG.value:
     raise ValueError('--config is missing')
-  if not WORKDIR.value:
-    raise ValueError('--workdir is missing')
-  return Path(WORKDIR.value)
 
 
 def keep_thread_pool(workdir: Path) -> None:
@@ -140,6 +147,8 @@ def use_compile_cache() -> None:
 @exit_status
 def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
   """Checks everything, then runs."""
+  allocation.keep_freed_memory()
+
   from advmix_jax import config_check, interruption
   from advmix_jax.data import mnist
   from advmix_jax.stages import pipeline

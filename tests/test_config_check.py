@@ -23,6 +23,7 @@ CONFIGS = [
   ('color_mnist', 'cpu'),
   ('color_mnist', 'paper'),
   ('digits', None),
+  ('ffhq1024', 'gan'),
   ('folder', '32'),
   ('folder', '64'),
   ('folder', '128'),
@@ -96,6 +97,7 @@ def test_every_configuration_goes_through_json(name, variant):
   [
     ('celeba', 'small and paper'),
     ('color_mnist', 'cpu and paper'),
+    ('ffhq1024', 'gan and mix'),
     ('folder', '32, 64, 128'),
     ('rgb_mnist', 'red99, red999'),
     ('stylegan1', '1, 2, 4, 8'),
@@ -126,6 +128,7 @@ BAD_BY_RULE = {
 BAD_BY_KEY = {
   'generator.batch_size': (0, -4, 6),
   'generator.batch_sizes': ((8, 8, 6), (8, 0, 8), (8, 8.0, 8)),
+  'generator.micro_batches': ((4, -1, 0), (4.0,)),
   'generator.learning_rates': ((1e-3, 0.0, 1e-3), (-1.0,), (math.nan,)),
   'train.fmaps': ((16, 16, 32), (16, 16, 32, 0), ()),
   'train.ema_decay': (1.0, -0.1, math.nan),
@@ -194,6 +197,29 @@ def test_a_bad_value_is_named_with_what_is_expected(key, value):
       {'generator.structure': 'linear', 'generator.initial_resolution': 4},
       'config.generator.total_kimg is 90.0',
       'at least 2400, when 16 pixels are reached',
+    ),
+    (
+      {'generator.micro_batches': (8, 8)},
+      'config.generator.micro_batches has 2 entries',
+      'none, or one for each of 4, 8, 16 pixels',
+    ),
+    ({'train.micro_batch': 5}, 'config.train.micro_batch is 5', '0 or a divisor of 32, the images of'),
+    ({'train.micro_batch': 64}, 'config.train.micro_batch is 64', '0 or a divisor of 32'),
+    ({'generator.micro_batch': 3}, 'config.generator.micro_batch is 3', '0 or a divisor of 8'),
+    (
+      {'generator.micro_batches': (4, 0, 5)},
+      r'config.generator.micro_batches\[2\] is 5',
+      '0 or a divisor of 8',
+    ),
+    (
+      {'generator.micro_batch': 8, 'generator.batch_sizes': (16, 16, 8)},
+      'config.generator.micro_batch is 8',
+      '0 or a divisor of 4',
+    ),
+    (
+      {'generator.micro_batch': 3, 'generator.batch_size': 12},
+      'config.generator.micro_batch is 3, 6 on all devices',
+      'a multiple of 4 there, or less: the discriminator compares groups of 4',
     ),
     ({'attack.mixing_level': 6}, 'config.attack.mixing_level is 6', '1 to 5'),
     ({'encode.init_fmaps': (8,) * 6}, 'config.encode.init_fmaps has 6 entries', 'at most 5'),

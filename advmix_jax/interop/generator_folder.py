@@ -30,6 +30,7 @@ GENERATOR = 'generator.safetensors'
 DISCRIMINATOR = 'discriminator.safetensors'
 
 _FORMAT = 1
+_NOT_SAVED = ('parent', 'name', 'dtype', 'remat')  # How it is computed, not what it is.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +185,7 @@ def require(path: Path) -> Path:
 
 def _attributes(module: Any) -> dict[str, Any]:
   """With which the module's class makes it again."""
-  names = [field.name for field in dataclasses.fields(module) if field.name not in ('parent', 'name')]
+  names = [field.name for field in dataclasses.fields(module) if field.name not in _NOT_SAVED]
   return {name: getattr(module, name) for name in names}
 
 
@@ -219,7 +220,7 @@ def _build(
 ) -> tuple[Any, PyTree]:
   """The module of attributes that `attributes` wrote, and the shapes of what it is initialised with."""
   path = Path(folder) / DESCRIPTION
-  known = {field.name for field in dataclasses.fields(kind)} - {'parent', 'name'}
+  known = {field.name for field in dataclasses.fields(kind)}.difference(_NOT_SAVED)
   unknown = sorted(values.keys() - known)
   if unknown:
     raise BadInputError(f'{path}: found {unknown[0]}, which {kind.__name__} does not have')

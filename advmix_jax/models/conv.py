@@ -28,7 +28,7 @@ def conv2d(x: Array, kernel: Array, padding: Padding | None = None) -> Array:
 
   Args:
     x: `[B, H, W, I]` float.
-    kernel: `[k, k, I, O]` float.
+    kernel: `[k, k, I, O]` float; taken in the dtype of `x`, its gradient comes in its own.
     padding: zeros before and after each spatial axis; None keeps the size (odd k).
 
   Returns:
@@ -36,6 +36,7 @@ def conv2d(x: Array, kernel: Array, padding: Padding | None = None) -> Array:
   """
   if padding is None:
     padding = (kernel.shape[0] // 2, kernel.shape[0] // 2)
+  kernel = kernel.astype(x.dtype)
   if kernel.shape[0] == 1 and padding == (0, 0):
     return jnp.einsum('bhwi,io->bhwo', x, kernel[0, 0])
   if jax.default_backend() != 'cpu':
@@ -52,14 +53,24 @@ def _lax_conv(x: Array, kernel: Array, padding: Padding) -> Array:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv(x: Array, kernel: Array, padding: Padding) -> Array:
   kernel = lax.optimization_barrier(kernel)
-  rows = x.shape[1] + sum(padding) - kernel.shape[0] + 1
-  # XLA hands convolutions to YNNPACK, in jax 0.10 half as fast as Eigen, unless the output is the larger:
-  # rows beyond the last are computed and dropped.
-  extra = max(0, x.shape[1] + 1 - rows) if jax.__version_info__ < (0, 12) else 0
+  size, _, channels, features = kernel.shape
+  rows, columns = (n + sum(padding) - size + 1 for n in x.shape[1:3])
+  extra = 0
+  if jax.__version_info__ < (0, 12) and rows >= 8 and features >= 8:
+    # XLA hands convolutions to YNNPACK, in jax 0.10 half as fast as Eigen, unless the output is the larger:
+    # rows beyond the last are computed and dropped. With few rows or features that costs more than it gives.
+    extra = max(0, x.shape[1] + 1 - rows)
+  # Of few channels, as in a first layer, two columns at once: a third more products, in half the time.
+  together = 2 if channels < 8 and columns % 2 == 0 else 1
+  shifted = [jnp.pad(kernel, ((0, 0), (i, together - 1 - i), (0, 0), (0, 0))) for i in range(together)]
   y = lax.conv_general_dilated(
-    x, kernel, (1, 1), ((padding[0], padding[1] + extra), padding), dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    x,
+    jnp.concatenate(shifted, axis=3),
+    (1, together),
+    ((padding[0], padding[1] + extra), padding),
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   )
-  return y[:, :rows]
+  return y[:, :rows].reshape(-1, rows, columns, features)
 
 
 def _conv_fwd(x, kernel, padding):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from advmix_jax.models import conv
 from advmix_jax.models.growing import Lod, fade, is_fading, resolve_lod
-from advmix_jax.models.layers import Conv, Dense, leaky_relu
+from advmix_jax.models.layers import Conv, Dense, Dtype, leaky_relu, recomputed
 from advmix_jax.models.mapping import given_labels
 from advmix_jax.types import Array, PyTree
 
@@ -64,6 +64,9 @@ class Discriminator(nn.Module):
     blur: filters before downsampling.
     slope: of the activations below zero.
     mbstd_group_size, mbstd_num_features: of the minibatch standard deviation.
+    dtype: of the convolutions and of what blocks hand on, see `layers`.
+    remat: a backward pass computes again what is within a block. This and `dtype` say how a discriminator is
+      computed and are not saved with it.
   """
 
   fmaps: tuple[int, ...]
@@ -75,36 +78,47 @@ class Discriminator(nn.Module):
   slope: float = 0.2
   mbstd_group_size: int = 4
   mbstd_num_features: int = 1
+  dtype: Dtype = jnp.float32
+  remat: bool = False
 
   def setup(self):
-    self.from_rgb = Conv(self.fmaps[-1], kernel_size=1)
+    self.from_rgb = Conv(self.fmaps[-1], kernel_size=1, dtype=self.dtype)
     if self.structure == 'linear':
       lower = enumerate(self.fmaps[-2::-1], 1)
-      self.from_rgb_lod = {str(n): Conv(width, kernel_size=1) for n, width in lower}
+      self.from_rgb_lod = {str(n): Conv(width, kernel_size=1, dtype=self.dtype) for n, width in lower}
     pairs = list(zip(self.fmaps[1:], self.fmaps[:-1], strict=True))[::-1]
-    self.convs = [Conv(wide) for wide, _ in pairs]
-    self.downs = [Conv(narrow, downsample=True) for _, narrow in pairs]
-    self.conv = Conv(self.fmaps[0])
+    self.convs = [Conv(wide, dtype=self.dtype) for wide, _ in pairs]
+    self.downs = [Conv(narrow, downsample=True, dtype=self.dtype) for _, narrow in pairs]
+    self.conv = Conv(self.fmaps[0], dtype=self.dtype)
     self.dense = Dense(self.dense_features or self.fmaps[0])
     self.out = Dense(max(self.label_size, 1), gain=1.0)
 
   def features(self, images: Array, lod: Lod | None = None) -> dict[str, Array]:
-    """Activations after each resolution's block, by name `block_<resolution>`; each example by itself."""
+    """Activations after each resolution's block, by name `block_<resolution>`; each example by itself.
+
+    They are float32.
+    """
     own = 0.0 if self.is_initializing() else self.lod  # Every layer is initialised.
     lod = resolve_lod(lod, own, self.structure, len(self.fmaps))
     images = conv.downsample_mean(images, 2**lod.floor)
-    x = self._from_rgb(images, lod.floor)
+    x = self._from_rgb(images, lod.floor).astype(self.dtype)
     activations = {}
     for k in range(lod.floor, len(self.convs)):
-      x = self._activate(self.convs[k](x))
-      activations[f'block_{x.shape[1]}'] = x
-      x = self._activate(self.downs[k](conv.blur(x) if self.blur else x))
+      block = recomputed(lambda model, x, k=k: model._block(k, x), self)
+      activation, x = block(self, x)
+      activations[f'block_{activation.shape[1]}'] = activation.astype(jnp.float32)
       if self.is_initializing() and self.structure == 'linear':
         self._from_rgb(conv.downsample_mean(images, 2 ** (k + 1)), k + 1)
       if k == lod.floor and is_fading(lod):
         x = fade(x, self._from_rgb(conv.downsample_mean(images, 2), k + 1), lod)
-    activations['block_4'] = x
+      x = x.astype(self.dtype)
+    activations['block_4'] = x.astype(jnp.float32)
     return activations
+
+  def _block(self, k: int, x: Array) -> tuple[Array, Array]:
+    """What a resolution makes of `x`, and that at half the size; the latter in float32."""
+    x = self._activate(self.convs[k](x)).astype(self.dtype)
+    return x, self._activate(self.downs[k](conv.blur(x) if self.blur else x))
 
   def __call__(
     self, images: Array, labels: Array | None = None, axis_name: str | None = None, lod: Lod | None = None

@@ -9,7 +9,7 @@ from flax.linen import initializers
 
 from advmix_jax.models import conv, fir
 from advmix_jax.models.discriminator import minibatch_stddev
-from advmix_jax.models.layers import SQRT2, Dense, along_channels
+from advmix_jax.models.layers import SQRT2, Dense, Dtype, along_channels, recomputed
 from advmix_jax.models.stylegan2_layers import Mapping, activate, check_labels, clamp
 from advmix_jax.types import Array
 
@@ -21,11 +21,13 @@ class EqualizedConv(nn.Module):
     features: channels of the output.
     kernel_size: 1 or 3.
     conv_clamp: limit of the result; None = none.
+    dtype: of the convolution and of the result.
   """
 
   features: int
   kernel_size: int = 3
   conv_clamp: float | None = None
+  dtype: Dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -33,7 +35,8 @@ class EqualizedConv(nn.Module):
     shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
     weight = self.param('weight', initializers.normal(1.0), shape) / math.sqrt(math.prod(shape[:3]))
     bias = self.param('bias', initializers.zeros, (self.features,))
-    return clamp(activate(conv.conv2d(x, weight) + along_channels(bias, 4)), self.conv_clamp)
+    x = conv.conv2d(x.astype(self.dtype), weight).astype(jnp.float32)
+    return clamp(activate(x + along_channels(bias, 4)), self.conv_clamp).astype(self.dtype)
 
 
 class Down(nn.Module):
@@ -42,10 +45,12 @@ class Down(nn.Module):
   Attributes:
     features: channels of the output.
     conv_clamp: limit of the convolution's way, before its weight in the sum; None = none.
+    dtype: of the convolutions and of the result; the sum is taken in float32.
   """
 
   features: int
   conv_clamp: float | None = None
+  dtype: Dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: Array, block_input: Array) -> Array:
@@ -54,9 +59,10 @@ class Down(nn.Module):
     weight = self.param('weight', initializers.normal(1.0), (3, 3, channels, self.features))
     bias = self.param('bias', initializers.zeros, (self.features,))
     skip = self.param('skip', initializers.normal(1.0), (1, 1, channels, self.features))
-    x = fir.downsample_conv(x, weight / math.sqrt(9 * channels)) + along_channels(bias, 4)
-    x = clamp(activate(x), self.conv_clamp)
-    return (x + conv.conv2d(fir.downsample(block_input), skip / math.sqrt(channels))) / SQRT2
+    x = fir.downsample_conv(x, weight / math.sqrt(9 * channels)).astype(jnp.float32)
+    x = clamp(activate(x + along_channels(bias, 4)), self.conv_clamp)
+    other = conv.conv2d(fir.downsample(block_input), skip / math.sqrt(channels))
+    return ((x + other) / SQRT2).astype(self.dtype)
 
 
 class Discriminator2(nn.Module):
@@ -72,6 +78,9 @@ class Discriminator2(nn.Module):
     cmap_size: what a label is mapped to, to be multiplied with the last layer's features; None = `fmaps[0]`;
       0 = the label itself, as the first StyleGAN 2.
     mapping_layers, mapping_fmaps, embed_size, mapping_lr_multiplier: of the labels' network, see `Mapping`.
+    dtype: of the convolutions and of what blocks hand on, see `layers`.
+    remat: a backward pass computes again what is within a block. This and `dtype` say how a discriminator is
+      computed and are not saved with it.
   """
 
   fmaps: tuple[int, ...]
@@ -85,13 +94,15 @@ class Discriminator2(nn.Module):
   mapping_fmaps: int | None = None
   embed_size: int | None = None
   mapping_lr_multiplier: float = 0.01
+  dtype: Dtype = jnp.float32
+  remat: bool = False
 
   def setup(self):
-    self.from_rgb = EqualizedConv(self.fmaps[-1], kernel_size=1, conv_clamp=self.conv_clamp)
+    self.from_rgb = EqualizedConv(self.fmaps[-1], 1, self.conv_clamp, self.dtype)
     pairs = list(zip(self.fmaps[1:], self.fmaps[:-1], strict=True))[::-1]
-    self.convs = [EqualizedConv(wide, conv_clamp=self.conv_clamp) for wide, _ in pairs]
-    self.downs = [Down(narrow, conv_clamp=self.conv_clamp) for _, narrow in pairs]
-    self.conv = EqualizedConv(self.fmaps[0], conv_clamp=self.conv_clamp)
+    self.convs = [EqualizedConv(wide, 3, self.conv_clamp, self.dtype) for wide, _ in pairs]
+    self.downs = [Down(narrow, self.conv_clamp, self.dtype) for _, narrow in pairs]
+    self.conv = EqualizedConv(self.fmaps[0], 3, self.conv_clamp, self.dtype)
     self.dense = Dense(self.dense_features or self.fmaps[0], gain=1.0)
     cmap_size = self.fmaps[0] if self.cmap_size is None else self.cmap_size
     self.projects = bool(self.label_size and cmap_size)
@@ -111,17 +122,22 @@ class Discriminator2(nn.Module):
   def features(self, images: Array) -> dict[str, Array]:
     """Activations at each resolution, by name `block_<resolution>`; each example by itself.
 
-    From 8 pixels on those of a block's first convolution, at 4 the sum that the last block makes: names and
-    shapes are those of `discriminator.Discriminator`.
+    They are float32. From 8 pixels on those of a block's first convolution, at 4 the sum that the last block
+    makes: names and shapes are those of `discriminator.Discriminator`.
     """
     x = self.from_rgb(images)
     activations = {}
-    for same, down in zip(self.convs, self.downs, strict=True):
-      y = same(x)
-      activations[f'block_{x.shape[1]}'] = y
-      x = down(y, x)
-    activations['block_4'] = x
+    for k in range(len(self.convs)):
+      block = recomputed(lambda model, x, k=k: model._block(k, x), self)
+      activation, x = block(self, x)
+      activations[f'block_{activation.shape[1]}'] = activation.astype(jnp.float32)
+    activations['block_4'] = x.astype(jnp.float32)
     return activations
+
+  def _block(self, k: int, x: Array) -> tuple[Array, Array]:
+    """The first convolution of `x`, and the sum that the block makes."""
+    y = self.convs[k](x)
+    return y, self.downs[k](y, x)
 
   def __call__(self, images: Array, labels: Array | None = None, axis_name: str | None = None) -> Array:
     """Images, labels `[B, label_size]` if there are any; `axis_name` is that of `minibatch_stddev`."""
@@ -129,7 +145,7 @@ class Discriminator2(nn.Module):
     x = self.features(images)['block_4']
     if self.mbstd_num_features:
       x = minibatch_stddev(x, self.mbstd_group_size or sys.maxsize, axis_name, self.mbstd_num_features)
-    x = self.conv(x)
+    x = self.conv(x).astype(jnp.float32)
     x = x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)  # Official weights expect C, H, W.
     x = self.out(activate(self.dense(x)))
     if labels is None:

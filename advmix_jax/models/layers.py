@@ -2,9 +2,14 @@
 
 A stored weight has standard deviation `1 / lr_multiplier`; the weight used is
 `weight * gain / sqrt(fan_in) * lr_multiplier`. The gain belongs to the weight, not to the activation.
+
+Every network has a `dtype`, of the operands and results of its convolutions and of what its layers hand on.
+Parameters, dense layers, biases, noise, styles, statistics, images and scores are float32 whatever it is.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,6 +19,12 @@ from advmix_jax.models import conv
 from advmix_jax.types import Array
 
 SQRT2 = math.sqrt(2.0)
+Dtype = Any
+
+
+def recomputed(fn: Callable, module: Any) -> Callable:
+  """`fn(module, *arrays)`; where `module.remat`, what it computes inside is not kept for a backward pass."""
+  return nn.remat(fn) if module.remat and not module.is_initializing() else fn
 
 
 def leaky_relu(x: Array, slope: float = 0.2) -> Array:
@@ -55,12 +66,14 @@ class Conv(nn.Module):
     kernel_size: 1 or 3.
     gain: of the weight.
     downsample: takes the mean of each 2x2 block of the result.
+    dtype: of the convolution; the bias is added, and the result comes, in float32.
   """
 
   features: int
   kernel_size: int = 3
   gain: float = SQRT2
   downsample: bool = False
+  dtype: Dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -68,5 +81,6 @@ class Conv(nn.Module):
     weight = self.param('weight', initializers.normal(1.0), shape)
     bias = self.param('bias', initializers.zeros, (self.features,))
     weight = weight * (self.gain / math.sqrt(math.prod(shape[:3])))
+    x = x.astype(self.dtype)
     y = conv.downsample_conv(x, weight) if self.downsample else conv.conv2d(x, weight)
-    return y + along_channels(bias, y.ndim)
+    return y.astype(jnp.float32) + along_channels(bias, y.ndim)

@@ -15,7 +15,7 @@ from flax.linen import initializers
 
 from advmix_jax.models import conv
 from advmix_jax.models.growing import Lod, fade, is_fading, resolve_lod
-from advmix_jax.models.layers import SQRT2, Conv, Dense, along_channels, leaky_relu
+from advmix_jax.models.layers import SQRT2, Conv, Dense, Dtype, along_channels, leaky_relu, recomputed
 from advmix_jax.models.mapping import Mapping
 from advmix_jax.types import Array, PyTree
 
@@ -32,6 +32,7 @@ class StyledLayer(nn.Module):
       followed by the convolution with the spatially flipped kernel.
     blur: filters what was upsampled.
     slope: of the activation below zero.
+    dtype: of the convolution and of the results.
   """
 
   in_channels: int
@@ -41,6 +42,7 @@ class StyledLayer(nn.Module):
   flipped: bool = False
   blur: bool = True
   slope: float = 0.2
+  dtype: Dtype = jnp.float32
 
   def setup(self):
     if self.in_channels:
@@ -70,15 +72,16 @@ class StyledLayer(nn.Module):
         x = conv.blur(x) if self.blur else x
       else:
         x = conv.conv2d(x, kernel)
-    x = x + noise * along_channels(self.noise_weight, 4)
+    x = x.astype(jnp.float32) + noise * along_channels(self.noise_weight, 4)
     x = leaky_relu(x + along_channels(self.bias, 4), self.slope)
     x = x - jnp.mean(x, axis=(1, 2), keepdims=True)
-    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=(1, 2), keepdims=True) + 1e-8)
+    x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=(1, 2), keepdims=True) + 1e-8)
+    return x.astype(self.dtype)
 
   def style(self, x: Array, w: Array) -> Array:
     """Scales and shifts each channel of `x [1 or B, R, R, C]` as the row `w [B, D]` says."""
     scale, shift = jnp.split(self.modulation(w)[:, None, None, :], 2, axis=-1)
-    return x * (scale + 1) + shift
+    return (x * (scale + 1) + shift).astype(self.dtype)
 
 
 class StyleGAN(nn.Module):
@@ -98,6 +101,9 @@ class StyleGAN(nn.Module):
     fused_from: first resolution whose upsampling kernels are stored as of a fused convolution; None = none.
     slope, mapping_slope: of the activations below zero.
     mapping_lr_multiplier: see `Mapping`.
+    dtype: of convolutions and features, see `layers`.
+    remat: a backward pass computes again what is between the trunks of two layers. This and `dtype` say how
+      a generator is computed and are not saved with it.
   """
 
   fmaps: tuple[int, ...]
@@ -114,6 +120,8 @@ class StyleGAN(nn.Module):
   slope: float = 0.2
   mapping_slope: float = 0.2
   mapping_lr_multiplier: float = 0.01
+  dtype: Dtype = jnp.float32
+  remat: bool = False
 
   @property
   def num_layers(self) -> int:
@@ -147,6 +155,7 @@ class StyleGAN(nn.Module):
         flipped=self.fused_from is not None and size >= self.fused_from,
         blur=self.blur,
         slope=self.slope,
+        dtype=self.dtype,
       )
       for i, size in enumerate(self.noise_sizes)
     ]
@@ -195,6 +204,13 @@ class StyleGAN(nn.Module):
 
   def _next(self, i: int, trunk: PyTree, row: Array, noise: tuple[Array, ...], lod: Lod) -> PyTree:
     """From the trunk of layer i, and its row `[B, D]`, to the trunk of layer i + 1."""
+
+    def layer(model: StyleGAN, trunk: PyTree, row: Array) -> PyTree:
+      return model._layer(i, trunk, row, noise, lod)
+
+    return recomputed(layer, self)(self, trunk, row)
+
+  def _layer(self, i: int, trunk: PyTree, row: Array, noise: tuple[Array, ...], lod: Lod) -> PyTree:
     last = self.num_layers - 1 - 2 * lod.floor
     if i > last:
       return trunk

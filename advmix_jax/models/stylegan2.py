@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax.linen import initializers
 
 from advmix_jax.models import fir
+from advmix_jax.models.layers import Dtype, recomputed
 from advmix_jax.models.stylegan2_layers import Mapping, StyledConv, ToRGB
 from advmix_jax.types import Array
 
@@ -29,6 +30,9 @@ class StyleGAN2(nn.Module):
     label_size, embed_size, concat_labels: see `Mapping`.
     image_channels: C of the images.
     conv_clamp: limit of what each convolution and output layer makes; None = none. Official: 256 or None.
+    dtype: of convolutions and features, see `layers`.
+    remat: a backward pass computes again what is between two rows. This and `dtype` say how a generator is
+      computed and are not saved with it.
   """
 
   fmaps: tuple[int, ...]
@@ -42,6 +46,8 @@ class StyleGAN2(nn.Module):
   mapping_lr_multiplier: float = 0.01
   image_channels: int = 3
   conv_clamp: float | None = None
+  dtype: Dtype = jnp.float32
+  remat: bool = False
 
   @property
   def num_layers(self) -> int:
@@ -69,7 +75,7 @@ class StyleGAN2(nn.Module):
     )
     self.const = self.param('const', initializers.normal(1.0), (4, 4, self.fmaps[0]))
     self.layers = [
-      StyledConv(self.fmaps[(i + 1) // 2], upsample=i % 2 == 1, conv_clamp=self.conv_clamp)
+      StyledConv(self.fmaps[(i + 1) // 2], i % 2 == 1, self.conv_clamp, self.dtype)
       for i in range(self.num_layers - 1)
     ]
     self.to_rgb = [ToRGB(self.image_channels, self.conv_clamp) for _ in self.fmaps]
@@ -99,8 +105,8 @@ class StyleGAN2(nn.Module):
       images below, upsampled to where the next one is added (zeros at 4 pixels).
     """
     x = jnp.broadcast_to(self.const[None], (w_par.shape[0], *self.const.shape))
-    image = jnp.zeros((*x.shape[:3], self.image_channels), x.dtype)
-    return self._rows((x, image), w_par, 0, noise)
+    image = jnp.zeros((*x.shape[:3], self.image_channels))
+    return self._rows((x.astype(self.dtype), image), w_par, 0, noise)
 
   def fine(self, trunk: Trunk, w_perp: Array, noise: Noise) -> Array:
     """From the trunk of row m and `w_perp [B, L - m, D]` to images `[B, R, R, C]`, not clipped."""
@@ -108,13 +114,20 @@ class StyleGAN2(nn.Module):
 
   def _rows(self, trunk: Trunk, w: Array, first: int, noise: Noise) -> Trunk:
     """Takes rows `first`, ..., `first + w.shape[1] - 1`."""
-    x, image = trunk
     for i, row in enumerate(jnp.unstack(w, axis=1), first):
-      if i % 2:
-        image = image + self.to_rgb[i // 2](x, row)
-      if i == self.num_layers - 1:
-        break
-      if i % 2:
-        image = fir.upsample(image)
-      x = self.layers[i](x, row, None if noise is None else noise[i])
-    return x, image
+
+      def layer(model: StyleGAN2, trunk: Trunk, row: Array, i: int = i) -> Trunk:
+        return model._row(i, trunk, row, noise)
+
+      trunk = recomputed(layer, self)(self, trunk, row)
+    return trunk
+
+  def _row(self, i: int, trunk: Trunk, row: Array, noise: Noise) -> Trunk:
+    x, image = trunk
+    if i % 2:
+      image = image + self.to_rgb[i // 2](x, row)
+    if i == self.num_layers - 1:
+      return x, image
+    if i % 2:
+      image = fir.upsample(image)
+    return self.layers[i](x, row, None if noise is None else noise[i]), image

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax.linen import initializers
 
 from advmix_jax.models import conv, fir
-from advmix_jax.models.layers import SQRT2, Dense, along_channels, leaky_relu, pixel_norm
+from advmix_jax.models.layers import SQRT2, Dense, Dtype, along_channels, leaky_relu, pixel_norm
 from advmix_jax.types import Array
 
 
@@ -95,11 +95,13 @@ class StyledConv(nn.Module):
     channels: of the output.
     upsample: doubles the size.
     conv_clamp: limit of the result; None = none.
+    dtype: of the convolution and of the result.
   """
 
   channels: int
   upsample: bool
   conv_clamp: float | None = None
+  dtype: Dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: Array, w: Array, noise: Array | None) -> Array:
@@ -109,16 +111,16 @@ class StyledConv(nn.Module):
     bias = self.param('bias', initializers.zeros, (self.channels,))
     scale = Affine(x.shape[-1], name='affine')(w)
     norm = jnp.square(scale) @ jnp.sum(jnp.square(weight), axis=(0, 1))
-    x = x * scale[:, None, None]
+    x = (x * scale[:, None, None]).astype(self.dtype)
     x = fir.upsample_conv(x, weight) if self.upsample else conv.conv2d(x, weight)
-    x = x * jax.lax.rsqrt(norm + 1e-8)[:, None, None]
+    x = x.astype(jnp.float32) * jax.lax.rsqrt(norm + 1e-8)[:, None, None]
     if noise is not None:
       x = x + noise * noise_strength
-    return clamp(activate(x + along_channels(bias, 4)), self.conv_clamp)
+    return clamp(activate(x + along_channels(bias, 4)), self.conv_clamp).astype(self.dtype)
 
 
 class ToRGB(nn.Module):
-  """Modulated 1x1 convolution to the channels of an image; not demodulated, no activation."""
+  """Modulated 1x1 convolution to the channels of an image, in float32; not demodulated, no activation."""
 
   channels: int
   conv_clamp: float | None = None

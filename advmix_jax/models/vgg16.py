@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from advmix_jax.models import conv
+from advmix_jax.models.layers import Dtype
 from advmix_jax.types import Array, PyTree
 
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -53,7 +54,9 @@ def preprocess(images: Array, size: int = 0, mean_bgr: Array | Sequence[float] =
   return (images[..., ::-1] + 1.0) * 127.5 - jnp.asarray(mean_bgr, images.dtype)[None, None, None]
 
 
-def vgg16_features(params: PyTree, images: Array, layers: Sequence[str], size: int = 0) -> dict[str, Array]:
+def vgg16_features(
+  params: PyTree, images: Array, layers: Sequence[str], size: int = 0, dtype: Dtype = jnp.float32
+) -> dict[str, Array]:
   """Activations of the named layers; nothing is computed beyond the last of them.
 
   Args:
@@ -62,10 +65,11 @@ def vgg16_features(params: PyTree, images: Array, layers: Sequence[str], size: i
     images: `[B, H, W, 3]` float32, RGB in [-1, 1].
     layers: names, of `NAMES`.
     size: see `preprocess`; 0 = as the images are.
+    dtype: of the convolutions and of what layers hand on.
 
   Returns:
-    `{layer: [B, H', W', O]}`, in the order of `layers`. Each pooling halves the pixels; of an odd number the
-    last row and column are dropped.
+    `{layer: [B, H', W', O]}` float32, in the order of `layers`. Each pooling halves the pixels; of an odd
+    number the last row and column are dropped.
 
   Raises:
     ValueError: `params` has no such layer.
@@ -74,14 +78,27 @@ def vgg16_features(params: PyTree, images: Array, layers: Sequence[str], size: i
   if missing:
     raise ValueError(f'layers: found {", ".join(missing)}, expected some of {", ".join(params)}')
   found: dict[str, Array] = {}
-  x = preprocess(images, size, params['block1_conv1'].get('mean_bgr', MEAN_BGR))
+  x = preprocess(images, size, params['block1_conv1'].get('mean_bgr', MEAN_BGR)).astype(dtype)
   for name in NAMES:
     if len(found) == len(set(layers)):
       break
     if name in POOLS:
       x = conv.max_pool(x)
     else:
-      x = jax.nn.relu(conv.conv2d(x, params[name]['weight']) + params[name]['bias'][None, None, None])
+      x = conv.conv2d(x, params[name]['weight']).astype(jnp.float32)
+      x = jax.nn.relu(x + params[name]['bias'][None, None, None]).astype(dtype)
     if name in layers:
-      found[name] = x
+      found[name] = x.astype(jnp.float32)
   return {name: found[name] for name in layers}
+
+
+def parameter_shapes(layers: Sequence[str]) -> PyTree:
+  """Shapes of what `vgg16_features` needs for the named layers."""
+  last = max(list(LAYERS).index(POOLS.get(name, name)) for name in layers)
+  widths = (3, *LAYERS.values())
+  found: dict[str, dict[str, jax.ShapeDtypeStruct]] = {}
+  for name, before, after in zip(list(LAYERS)[: last + 1], widths, widths[1:], strict=False):
+    shapes = {'weight': (3, 3, before, after), 'bias': (after,)}
+    found[name] = {part: jax.ShapeDtypeStruct(shape, jnp.float32) for part, shape in shapes.items()}
+  found['block1_conv1']['mean_bgr'] = jax.ShapeDtypeStruct((3,), jnp.float32)
+  return found

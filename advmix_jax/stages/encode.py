@@ -19,8 +19,9 @@ from advmix_jax.models.discriminator import block_names
 from advmix_jax.models.image_encoder import ImageEncoder
 from advmix_jax.progress import track
 from advmix_jax.ranges import to_float
-from advmix_jax.stages.experiment import Experiment, require, shapes
-from advmix_jax.training.amortised import amortised_step, create_amortised_state
+from advmix_jax.stages.experiment import Experiment, require
+from advmix_jax.stages.networks import CHANNELS, Networks, compute_dtype, shapes
+from advmix_jax.training.amortised import AmortisedState, amortised_step, create_amortised_state
 from advmix_jax.training.loop import Loop, run_loop
 from advmix_jax.types import Array, Dataset, PyTree, Splits
 from advmix_jax.workdir import read_arrays, read_json, write_arrays, write_json
@@ -28,9 +29,9 @@ from advmix_jax.workdir import read_arrays, read_json, write_arrays, write_json
 WORST_LISTED = 20
 
 
-def encode_settings(experiment: Experiment) -> EncodeSettings:
+def encode_settings(networks: Networks) -> EncodeSettings:
   """Algorithm 1 as the `encode.*` keys have it."""
-  e = experiment.config.encode
+  e = networks.config.encode
   return EncodeSettings(
     num_steps=e.num_steps,
     learning_rate=e.learning_rate,
@@ -38,35 +39,44 @@ def encode_settings(experiment: Experiment) -> EncodeSettings:
     pixel_weight=e.pixel_weight,
     feature_weight=e.feature_weight,
     mixing_weight=e.mixing_weight,
-    layer_weights=tuple(zip(feature_layers(experiment), e.layer_weights, strict=False)),
+    layer_weights=tuple(zip(feature_layers(networks), e.layer_weights, strict=False)),
   )
 
 
-def feature_layers(experiment: Experiment) -> tuple[str, ...]:
+def feature_layers(networks: Networks) -> tuple[str, ...]:
   """Layers whose activations are compared; none with `encode.features=pixel`."""
-  config = experiment.config.encode
+  config = networks.config.encode
   if config.features == 'pixel':
     return ()
-  default = vgg16.PAPER_LAYERS if config.features == 'vgg16' else block_names(experiment.encode_resolution)
+  default = vgg16.PAPER_LAYERS if config.features == 'vgg16' else block_names(networks.encode_resolution)
   return tuple(config.feature_layers) or default
 
 
-def features(experiment: Experiment) -> tuple[encoding.FeaturesFn, PyTree]:
-  """The feature function that `encode.features` names, and its parameters."""
-  config = experiment.config.encode
-  layers = feature_layers(experiment)
+def features_function(networks: Networks) -> encoding.FeaturesFn:
+  """`(parameters, images) -> {layer: activations}` of the features that `encode.features` names."""
+  config, layers = networks.config.encode, feature_layers(networks)
   if config.features == 'pixel':
-    return lambda params, images: {}, {}
+    return lambda params, images: {}
   if config.features == 'vgg16':
-    vgg16_fn = functools.partial(vgg16.vgg16_features, layers=layers, size=config.vgg16_resize)
-    return vgg16_fn, read_vgg16(config.vgg16_weights, layers, config.vgg16_convention)
-  model = experiment.discriminator_model
+    dtype = compute_dtype(networks.config)
+    return functools.partial(vgg16.vgg16_features, layers=layers, size=config.vgg16_resize, dtype=dtype)
+  model = networks.discriminator_model
 
   def features_fn(params, images):
     activations: PyTree = model.apply({'params': params}, images, method='features')
     return {name: activations[name] for name in layers}
 
-  return features_fn, experiment.load_discriminator()
+  return features_fn
+
+
+def load_feature_params(experiment: Experiment) -> PyTree:
+  """The parameters of `features_function`."""
+  config = experiment.config.encode
+  if config.features == 'pixel':
+    return {}
+  if config.features == 'vgg16':
+    return read_vgg16(config.vgg16_weights, feature_layers(experiment), config.vgg16_convention)
+  return experiment.load_discriminator()
 
 
 def parts(experiment: Experiment, splits: Splits) -> dict[str, Dataset]:
@@ -105,36 +115,38 @@ def run(experiment: Experiment) -> None:
 
 def load_shared(experiment: Experiment) -> tuple[encoding.FeaturesFn, PyTree]:
   """What all images are encoded with: feature function, and parameters of decoder, features and start."""
-  features_fn, feature_params = features(experiment)
-  shared = {'decoder': experiment.load_generator(), 'features': feature_params}
+  features_fn = features_function(experiment)
+  shared = {'decoder': experiment.load_generator(), 'features': load_feature_params(experiment)}
   if experiment.config.encode.init == 'encoder':
     shared['start'] = train_start(experiment, features_fn, shared)
   return features_fn, shared
 
 
-def start_model(experiment: Experiment) -> ImageEncoder:
+def start_model(networks: Networks) -> ImageEncoder:
   """The network whose guess Algorithm 1 starts from."""
-  decoder = experiment.decoder
-  return ImageEncoder(tuple(experiment.config.encode.init_fmaps), decoder.num_layers, decoder.w_size)
+  decoder, config = networks.decoder, networks.config
+  return ImageEncoder(
+    tuple(config.encode.init_fmaps), decoder.num_layers, decoder.w_size, dtype=compute_dtype(config)
+  )
 
 
-def start_latents(experiment: Experiment, shared: PyTree, images: Array) -> Array:
+def start_latents(networks: Networks, shared: PyTree, images: Array) -> Array:
   """`[B, L, D]` from which Algorithm 1 starts for `images [B, H, W, C]` in [-1, 1]."""
-  decoder = experiment.decoder
+  decoder = networks.decoder
   if 'start' not in shared:
     return encoding.mean_start(decoder, shared['decoder'], images.shape[0])
   w_avg = decoder.w_avg(shared['decoder'])
-  start: PyTree = start_model(experiment).apply({'params': shared['start']}, images, w_avg)
+  start: PyTree = start_model(networks).apply({'params': shared['start']}, images, w_avg)
   return start
 
 
-def encoder(experiment: Experiment, features_fn: encoding.FeaturesFn) -> Callable[[PyTree, PyTree], PyTree]:
+def encoder(networks: Networks, features_fn: encoding.FeaturesFn) -> Callable[[PyTree, PyTree], PyTree]:
   """`(shared, batch {images, index}) -> Encoded`, over all devices."""
-  decoder, settings = experiment.encode_decoder, encode_settings(experiment)
+  decoder, settings = networks.encode_decoder, encode_settings(networks)
 
   def encode_batch(shared, batch):
     images = to_float(batch['images'])
-    start = start_latents(experiment, shared, images)
+    start = start_latents(networks, shared, images)
     keys = mixing.example_keys(shared['key'], batch['index'])
     return encoding.encode(
       decoder, features_fn, settings, shared['decoder'], shared['features'], keys, images, start
@@ -143,31 +155,40 @@ def encoder(experiment: Experiment, features_fn: encoding.FeaturesFn) -> Callabl
   return parallel.pmap_map(encode_batch)
 
 
+def create_start(networks: Networks, features_fn: encoding.FeaturesFn, key: Array) -> AmortisedState:
+  """A fresh start encoder in training, without the parameters of decoder and features."""
+  size = networks.encode_resolution
+  return create_amortised_state(
+    key,
+    start_model(networks),
+    (size, size, CHANNELS),
+    optax.adam(networks.config.encode.init_learning_rate, b2=0.99),
+    networks.encode_decoder,
+    features_fn,
+  )
+
+
+def start_step(networks: Networks) -> Callable[[AmortisedState, PyTree], PyTree]:
+  """`(state, batch {index, images}) -> (state, metrics)`, over all devices."""
+  settings = encode_settings(networks)
+  return parallel.pmap_step(functools.partial(amortised_step, settings=settings, axis_name=parallel.AXIS))
+
+
 def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared: PyTree) -> PyTree:
   """Trains the amortised start, or reads it; its parameters."""
   config = experiment.config
   path = experiment.workdir.path / 'encode' / 'start' / 'encoder.safetensors'
   real = experiment.encode_splits.train.images
 
-  def create(key):
-    return create_amortised_state(
-      key,
-      start_model(experiment),
-      real.shape[1:],
-      optax.adam(config.encode.init_learning_rate, b2=0.99),
-      experiment.encode_decoder,
-      features_fn,
-    )
-
+  create = functools.partial(create_start, experiment, features_fn)
   if path.exists():
     return load_tree(path, shapes(create).params)
   state = jax.jit(create)(experiment.key('encode/start'))
   state = state.replace(decoder_params=shared['decoder'], feature_params=shared['features'])
   batch_size = config.encode.init_batch_size
-  settings = encode_settings(experiment)
   order = data.index_batches(len(real), batch_size, config.seed)
   index = np.arange(batch_size, dtype=np.int32)
-  step = parallel.pmap_step(functools.partial(amortised_step, settings=settings, axis_name=parallel.AXIS))
+  step = start_step(experiment)
 
   state = run_loop(
     Loop(

@@ -1,15 +1,18 @@
 """Stage 4: measures every classifier; writes `evaluate/METHOD.json` and `.npz`, and `results.json`."""
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
+from ml_collections import ConfigDict
 
-from advmix_jax import batched, data, evaluation, interruption, parallel, refill
+from advmix_jax import attack, batched, data, evaluation, interruption, parallel, refill
 from advmix_jax.methods import latent_attack_settings
 from advmix_jax.progress import track
 from advmix_jax.ranges import to_uint8
 from advmix_jax.stages.encode import feature_layers, load_latents
 from advmix_jax.stages.experiment import Experiment, require
+from advmix_jax.stages.networks import Networks
 from advmix_jax.types import PyTree
 from advmix_jax.workdir import config_hash, read_json, write_arrays, write_json
 
@@ -68,6 +71,25 @@ def results(experiment: Experiment, methods: dict[str, dict]) -> dict:
   }
 
 
+def attack_settings(config: ConfigDict) -> attack.LatentAttack:
+  """Algorithm 2 as evaluation has it."""
+  return latent_attack_settings(config, config.evaluate.num_restarts, config.evaluate.num_steps)
+
+
+def advance_fn(networks: Networks) -> Callable[[PyTree, PyTree, PyTree], PyTree]:
+  """`(shared, slots, entry) -> (slots, found)` of `refill.advance`, over all devices."""
+  config = networks.config
+  return parallel.pmap_carry(
+    functools.partial(
+      refill.advance,
+      attack_settings(config),
+      config.evaluate.select,
+      networks.classify,
+      networks.decoder,
+    )
+  )
+
+
 class Evaluator:
   """Measures one classifier after another with the same compiled programs."""
 
@@ -75,11 +97,8 @@ class Evaluator:
     config = experiment.config
     self._experiment = experiment
     self._batch_size = config.evaluate.batch_size
-    self._settings = latent_attack_settings(config, config.evaluate.num_restarts, config.evaluate.num_steps)
-    advance = functools.partial(
-      refill.advance, self._settings, config.evaluate.select, experiment.classify, experiment.decoder
-    )
-    self._advance = parallel.pmap_carry(advance)
+    self._settings = attack_settings(config)
+    self._advance = advance_fn(experiment)
     self._predict = parallel.pmap_map(functools.partial(evaluation.predictions, experiment.classify))
     self._decode = parallel.pmap_map(
       lambda params, w: to_uint8(experiment.decoder.decode(params, w)),

@@ -2,63 +2,35 @@
 
 import functools
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
-import optax
 from ml_collections import ConfigDict
 
 from advmix_jax import data
 from advmix_jax.interop.weights import load_tree
-from advmix_jax.models.classifier import make_classifier
-from advmix_jax.models.decoder import generator_decoder, init_generator
-from advmix_jax.models.discriminator import init_discriminator
-from advmix_jax.stages.networks import make_networks
-from advmix_jax.training.classifier import create_train_state
-from advmix_jax.types import Array, BadInputError, Dataset, Decoder, PyTree, Splits, TrainState
+from advmix_jax.models.decoder import init_generator
+from advmix_jax.stages.networks import Networks, shapes
+from advmix_jax.types import Array, BadInputError, Dataset, PyTree, Splits, TrainState
 from advmix_jax.workdir import Workdir
 
-CHANNELS = 3  # Of all images.
 
-
-class Experiment:
-  """A configuration made concrete.
+class Experiment(Networks):
+  """A configuration made concrete: its networks, its data and its folder.
 
   Attributes:
-    config: the resolved configuration.
     workdir: the opened run folder.
     splits: the data.
-    generator_model, discriminator_model, classifier_model: Flax modules; no discriminator where
-      `generator.path` has none.
-    decoder: the generator cut at the mixing level, with images as the classifier sees them.
-    encode_decoder: the same with images as Algorithm 1 compares them.
   """
 
   def __init__(self, workdir: Workdir):
     config: ConfigDict = workdir.config
-    self.config = config
     self.workdir = workdir
     self.splits: Splits = data.load(config)
-    self.generator_model, self.discriminator_model = make_networks(
-      config, self.generator_file.parent, self.splits.generator.num_classes
-    )
-    self.encode_resolution: int = config.encode.resolution or self.generator_model.resolution
-    decoder_of = functools.cache(
-      functools.partial(generator_decoder, self.generator_model, config.attack.mixing_level, None)
-    )
-    self.decoder: Decoder = decoder_of(config.data.resolution)
-    self.encode_decoder: Decoder = decoder_of(self.encode_resolution)
-    self.classifier_model = make_classifier(
-      config.train.classifier, tuple(config.train.fmaps), self.splits.train.num_classes
-    )
-    self.classifier_tx = optax.adam(config.train.learning_rate)
-    self._init_classifier = jax.jit(self._create_classifier)  # Compiled once for all methods.
-
-  @property
-  def image_shape(self) -> tuple[int, int, int]:
-    return self.splits.train.images.shape[1:]
+    classes = self.splits.train.num_classes, self.splits.generator.num_classes
+    super().__init__(config, self.generator_file.parent, *classes)
+    self._init_classifier = jax.jit(self.create_classifier)  # Compiled once for all methods.
 
   @functools.cached_property
   def encode_splits(self) -> Splits:
@@ -94,11 +66,6 @@ class Experiment:
     require(self.discriminator_file, 'train_gan')
     return load_tree(self.discriminator_file, self.discriminator_shapes())
 
-  def discriminator_shapes(self) -> PyTree:
-    """Shapes of the discriminator's parameters."""
-    size = self.generator_model.resolution
-    return shapes(init_discriminator, self.discriminator_model, (size, size, CHANNELS))
-
   def new_classifier(self, *, with_generator: bool) -> TrainState:
     """A fresh classifier. All methods start from the same parameters and see the same order of images."""
     state = self._init_classifier(self.key('classifier'))
@@ -106,20 +73,10 @@ class Experiment:
       state = state.replace(decoder=self.decoder, generator=self.load_generator())
     return state
 
-  def _create_classifier(self, key: Array) -> TrainState:
-    return create_train_state(
-      key, self.classifier_model, self.image_shape, self.classifier_tx, ema=self.config.train.ema_decay > 0
-    )
-
-  @functools.cached_property
-  def classify(self):
-    """`(params, images [B, H, W, C] in [-1, 1]) -> logits [B, K]`; one function per process."""
-    return lambda params, images: self.classifier_model.apply({'params': params}, images)
-
   def load_classifier(self, method: str) -> PyTree:
     """The trained parameters that are evaluated."""
     require(self.classifier_file(method), 'train')
-    return load_tree(self.classifier_file(method), shapes(self._create_classifier).params)
+    return load_tree(self.classifier_file(method), shapes(self.create_classifier).params)
 
   @functools.cached_property
   def evaluated(self) -> Dataset:
@@ -148,11 +105,6 @@ class Experiment:
         f'classes {sorted(missing)} among them, expected some of each'
       )
     return positions
-
-
-def shapes(init_fn: Callable[..., PyTree], *args: PyTree) -> PyTree:
-  """Shapes and dtypes of `init_fn(key, *args)`, as a template for reading it; nothing is computed."""
-  return jax.eval_shape(lambda key: init_fn(key, *args), jax.random.key(0))
 
 
 def require(path: Path, stage: str) -> None:

@@ -11,7 +11,8 @@ from advmix_jax import data, interruption, toy
 from advmix_jax.methods import METHODS
 from advmix_jax.models.decoder import init_generator
 from advmix_jax.stages import adopt_gan, clock, encode, evaluate, report, train, train_gan
-from advmix_jax.stages.experiment import Experiment, shapes
+from advmix_jax.stages.experiment import Experiment
+from advmix_jax.stages.networks import shapes
 from advmix_jax.types import BadInputError, PyTree
 from advmix_jax.workdir import environment, read_json
 

@@ -1,8 +1,10 @@
 """Stage 3: trains one classifier with each method, on the same images, in the same order, for as long."""
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from advmix_jax import data, parallel
 from advmix_jax.interop.weights import save_tree
@@ -12,7 +14,7 @@ from advmix_jax.stages.encode import load_latents
 from advmix_jax.stages.experiment import Experiment, require
 from advmix_jax.training.classifier import train_step
 from advmix_jax.training.loop import Loop, run_loop
-from advmix_jax.types import Batch
+from advmix_jax.types import Batch, PyTree, TrainState
 
 
 def run(experiment: Experiment) -> None:
@@ -24,6 +26,19 @@ def run(experiment: Experiment) -> None:
     train_method(experiment, method)
 
 
+def step_fn(config: ConfigDict, method: str) -> Callable[[TrainState, Batch], PyTree]:
+  """`(state, batch) -> (state, metrics)`, over all devices."""
+  return parallel.pmap_step(
+    functools.partial(
+      train_step,
+      perturb_fn=METHODS[method](config, axis_name=parallel.AXIS),
+      ema_decay=config.train.ema_decay,
+      part_size=config.train.micro_batch,
+      axis_name=parallel.AXIS,
+    )
+  )
+
+
 def train_method(experiment: Experiment, method: str) -> None:
   """Trains with one method."""
   config = experiment.config
@@ -31,14 +46,7 @@ def train_method(experiment: Experiment, method: str) -> None:
   train = experiment.splits.train
   latents = load_latents(experiment, 'train').w if mixes else None
   order = data.index_batches(len(train), config.train.batch_size, config.seed)
-  step_fn = parallel.pmap_step(
-    functools.partial(
-      train_step,
-      perturb_fn=METHODS[method](config, axis_name=parallel.AXIS),
-      ema_decay=config.train.ema_decay,
-      axis_name=parallel.AXIS,
-    )
-  )
+  step = step_fn(config, method)
 
   def batch_fn(step: int) -> Batch:
     positions = order[step]
@@ -56,7 +64,7 @@ def train_method(experiment: Experiment, method: str) -> None:
       folder=experiment.classifier_file(method).parent / 'checkpoints',
       num_steps=round(config.train.num_epochs * len(train) / config.train.batch_size),
       batch_size=config.train.batch_size,
-      step_fn=lambda step, state, batch: step_fn(state, batch),
+      step_fn=lambda i, state, batch: step(state, batch),
       batch_fn=batch_fn,
       saved=('step', 'key', 'params', 'opt_state', 'ema_params'),
       place_fn=parallel.replicate,

@@ -16,6 +16,7 @@ from advmix_jax.interop.weights import save_tree
 from advmix_jax.models.growing import Lod, lod_of
 from advmix_jax.ranges import to_float
 from advmix_jax.stages.experiment import Experiment
+from advmix_jax.stages.networks import Networks
 from advmix_jax.stages.sample_grids import grid_writer
 from advmix_jax.training.adam import make_adam
 from advmix_jax.training.gan import gan_step
@@ -114,6 +115,7 @@ def gan_settings(config: ConfigDict, floor: int = 0) -> GanSettings:
     skip_nonfinite=generator.skip_nonfinite,
     lazy_r1=generator.architecture == 'stylegan2',
     path_length=PathLengthSettings(generator.path_length_weight, generator.path_length_interval),
+    part_size=generator.micro_batches[-1 - floor] if generator.micro_batches else generator.micro_batch,
   )
 
 
@@ -122,9 +124,9 @@ def has_path_length(generator: ConfigDict) -> bool:
   return generator.architecture == 'stylegan2' and generator.path_length_weight > 0
 
 
-def create(experiment: Experiment, key: Array) -> GanState:
+def create(networks: Networks, key: Array) -> GanState:
   """A fresh state."""
-  config = experiment.config.generator
+  config = networks.config.generator
   with_path_length = has_path_length(config)
   has_r1 = config.architecture == 'stylegan2' and config.loss == 'logistic'
   generator_tx, discriminator_tx = (
@@ -134,11 +136,11 @@ def create(experiment: Experiment, key: Array) -> GanState:
       (config.r1_interval, has_r1),
     )
   )
-  lod = None if config.structure == 'fixed' else lod_of(make_schedule(experiment.config).lod[0])
+  lod = None if config.structure == 'fixed' else lod_of(make_schedule(networks.config).lod[0])
   return create_gan_state(
     key,
-    experiment.generator_model,
-    experiment.discriminator_model,
+    networks.generator_model,
+    networks.discriminator_model,
     generator_tx,
     discriminator_tx,
     lod=lod,
@@ -146,21 +148,24 @@ def create(experiment: Experiment, key: Array) -> GanState:
   )
 
 
+def program(config: ConfigDict, with_r1: bool, with_path_length: bool, floor: int) -> Callable:
+  """`(state, batch) -> (state, metrics)`, over all devices; `floor` of the upper resolutions are left out."""
+  return parallel.pmap_step(
+    functools.partial(
+      gan_step,
+      settings=gan_settings(config, floor),
+      with_r1=with_r1,
+      with_path_length=with_path_length,
+      axis_name=parallel.AXIS,
+    )
+  )
+
+
 def step_fn(config: ConfigDict, schedule: Schedule) -> Callable[[int, GanState, GanBatch], PyTree]:
   """`(step, state, batch) -> (state, metrics)`; one compiled program by resolution and regularisations."""
   is_growing, is_logistic = config.generator.structure != 'fixed', config.generator.loss == 'logistic'
 
-  @functools.cache
-  def compiled(with_r1: bool, with_path_length: bool, floor: int) -> Callable:
-    return parallel.pmap_step(
-      functools.partial(
-        gan_step,
-        settings=gan_settings(config, floor),
-        with_r1=with_r1,
-        with_path_length=with_path_length,
-        axis_name=parallel.AXIS,
-      )
-    )
+  compiled = functools.cache(functools.partial(program, config))
 
   def run_step(step: int, state: GanState, batch: GanBatch) -> PyTree:
     if schedule.is_restart(step):

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from advmix_jax import micro_batch
 from advmix_jax.methods import PerturbFn
 from advmix_jax.types import Array, Batch, Decoder, PyTree, TrainState
 
@@ -56,6 +57,7 @@ def train_step(
   perturb_fn: PerturbFn,
   *,
   ema_decay: float = 0.0,
+  part_size: int = 0,
   axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
   """One optimiser step on what the method makes of the batch.
@@ -65,6 +67,7 @@ def train_step(
     batch: this device's share.
     perturb_fn: from `methods.METHODS`.
     ema_decay: of the averaged parameters, if the state has them.
+    part_size: examples whose gradient is taken at a time; 0 = all. `perturb_fn` sees the whole share.
     axis_name: of the devices; gradients and metrics are averaged over it once.
 
   Returns:
@@ -73,12 +76,19 @@ def train_step(
   key = jax.random.fold_in(state.key, state.step)
   images, targets = jax.lax.stop_gradient(perturb_fn(key, state, batch))
 
-  def loss_fn(params):
-    logits = state.apply_fn(params, images)
-    return jnp.mean(optax.softmax_cross_entropy(logits, targets)), logits
+  def gradients_of(part):
+    images, targets = part
 
-  (loss, logits), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-  metrics = {'loss': loss, 'accuracy': jnp.mean(jnp.argmax(logits, -1) == jnp.argmax(targets, -1))}
+    def loss_fn(params):
+      logits = state.apply_fn(params, images)
+      return jnp.mean(optax.softmax_cross_entropy(logits, targets)), logits
+
+    (loss, logits), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    accuracy = jnp.mean(jnp.argmax(logits, -1) == jnp.argmax(targets, -1))
+    return gradients, {'loss': loss, 'accuracy': accuracy}
+
+  parts = micro_batch.num_parts(len(images), part_size)
+  gradients, metrics = micro_batch.average(gradients_of, (images, targets), parts)
   if axis_name is not None:
     gradients, metrics = jax.lax.pmean((gradients, metrics), axis_name)
   updates, opt_state = state.tx.update(gradients, state.opt_state, state.params)

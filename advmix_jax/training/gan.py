@@ -1,12 +1,14 @@
 """A step of GAN training in the manner of StyleGAN 1 and 2 (Karras et al. 2019, 2020), for any networks."""
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from advmix_jax import mixing
+from advmix_jax import micro_batch, mixing
 from advmix_jax.models.growing import Lod, at_lod
 from advmix_jax.models.noise import draw_noise
 from advmix_jax.training import gan_losses
@@ -57,6 +59,17 @@ class _Share(NamedTuple):
   def average(self, tree: PyTree) -> PyTree:
     return tree if self.axis_name is None else jax.lax.pmean(tree, self.axis_name)
 
+  def average_parts(
+    self, fn: Callable[[GanBatch, '_Share'], PyTree], batch: GanBatch, settings: GanSettings
+  ) -> PyTree:
+    """The mean of `fn` over the parts of this share and over the devices."""
+    parts = micro_batch.num_parts(len(self.positions), settings.part_size)
+
+    def of_part(part):
+      return fn(part[0], self._replace(positions=part[1]))
+
+    return self.average(micro_batch.average(of_part, (batch, self.positions), parts))
+
 
 def gan_step(
   state: GanState,
@@ -96,11 +109,11 @@ def gan_step(
   state, generator_metrics = _generator_step(state.replace(ema=ema), batch, settings, g_key, share)
   if with_path_length:
     state = _path_length_step(state, batch, settings, more[-1], share)
-  metrics = share.average(metrics | generator_metrics)
+  metrics = metrics | generator_metrics
   if state.path_length_mean is not None:
     metrics['path_length'] = state.path_length_mean
   if state.lod is not None:
-    metrics['lod'] = state.lod.floor + state.lod.share
+    metrics['lod'] = jnp.asarray(state.lod.floor + state.lod.share)
   return state.replace(step=state.step + 1), metrics
 
 
@@ -113,27 +126,30 @@ def _discriminator_step(
   share: _Share,
   with_r1: bool,
 ) -> tuple[GanState, dict[str, Array]]:
-  fake, mean_w = _fake_images(state, state.generator, batch.labels, settings, key, share)
+  def gradients_of(batch, share):
+    fake, mean_w = _fake_images(state, state.generator, batch.labels, settings, key, share)
 
-  def loss_fn(params):
-    def score(images):
-      return _scores(state, params, images, batch.labels, share)
+    def loss_fn(params):
+      def score(images):
+        return _scores(state, params, images, batch.labels, share)
 
-    fake_scores, real_scores = score(fake), score(batch.images)
-    loss = jnp.mean(gan_losses.discriminator_loss(settings.loss, fake_scores, real_scores))
-    if penalty_key is not None:
-      keys = mixing.example_keys(penalty_key, share.positions)
-      loss = loss + jnp.mean(gan_losses.gradient_penalty(score, batch.images, fake, keys))
-    if with_r1 and not settings.lazy_r1:
-      loss = loss + _r1_loss(score, batch.images, settings)
-    metrics = {'scores/real': jnp.mean(real_scores), 'scores/fake': jnp.mean(fake_scores)}
-    return loss, metrics | {'loss/discriminator': loss}
+      fake_scores, real_scores = score(fake), score(batch.images)
+      loss = jnp.mean(gan_losses.discriminator_loss(settings.loss, fake_scores, real_scores))
+      if penalty_key is not None:
+        keys = mixing.example_keys(penalty_key, share.positions)
+        loss = loss + jnp.mean(gan_losses.gradient_penalty(score, batch.images, fake, keys))
+      if with_r1 and not settings.lazy_r1:
+        loss = loss + _r1_loss(score, batch.images, settings)
+      metrics = {'scores/real': jnp.mean(real_scores), 'scores/fake': jnp.mean(fake_scores)}
+      return loss, metrics | {'loss/discriminator': loss}
 
-  gradients, metrics = jax.grad(loss_fn, has_aux=True)(state.discriminator)
+    return *jax.grad(loss_fn, has_aux=True)(state.discriminator), mean_w
+
+  gradients, metrics, mean_w = share.average_parts(gradients_of, batch, settings)
   params, opt, was_skipped = _update(
-    state.discriminator_tx, state.discriminator, state.discriminator_opt, share.average(gradients), settings
+    state.discriminator_tx, state.discriminator, state.discriminator_opt, gradients, settings
   )
-  w_avg = _update_w_avg(state.w_avg, share.average(mean_w))
+  w_avg = _update_w_avg(state.w_avg, mean_w)
   state = state.replace(discriminator=params, discriminator_opt=opt, w_avg=w_avg)
   return state, metrics | _skipped('discriminator', was_skipped)
 
@@ -141,16 +157,19 @@ def _discriminator_step(
 def _generator_step(
   state: GanState, batch: GanBatch, settings: GanSettings, key: Array, share: _Share
 ) -> tuple[GanState, dict[str, Array]]:
-  def loss_fn(params):
-    fake, mean_w = _fake_images(state, params, batch.drawn_labels, settings, key, share)
-    scores = _scores(state, state.discriminator, fake, batch.drawn_labels, share)
-    return jnp.mean(gan_losses.generator_loss(settings.loss, scores)), mean_w
+  def gradients_of(batch, share):
+    def loss_fn(params):
+      fake, mean_w = _fake_images(state, params, batch.drawn_labels, settings, key, share)
+      scores = _scores(state, state.discriminator, fake, batch.drawn_labels, share)
+      return jnp.mean(gan_losses.generator_loss(settings.loss, scores)), mean_w
 
-  (loss, mean_w), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.generator)
+    return jax.value_and_grad(loss_fn, has_aux=True)(state.generator)
+
+  (loss, mean_w), gradients = share.average_parts(gradients_of, batch, settings)
   params, opt, was_skipped = _update(
-    state.generator_tx, state.generator, state.generator_opt, share.average(gradients), settings
+    state.generator_tx, state.generator, state.generator_opt, gradients, settings
   )
-  w_avg = _update_w_avg(state.w_avg, share.average(mean_w))
+  w_avg = _update_w_avg(state.w_avg, mean_w)
   state = state.replace(generator=params, generator_opt=opt, w_avg=w_avg)
   return state, {'loss/generator': loss} | _skipped('generator', was_skipped)
 
@@ -161,10 +180,13 @@ def _r1_loss(score: gan_losses.ScoreFn, images: Array, settings: GanSettings) ->
 
 
 def _r1_step(state: GanState, batch: GanBatch, settings: GanSettings, share: _Share) -> GanState:
-  def loss_fn(params):
-    return _r1_loss(lambda x: _scores(state, params, x, batch.labels, share), batch.images, settings)
+  def gradients_of(batch, share):
+    def loss_fn(params):
+      return _r1_loss(lambda x: _scores(state, params, x, batch.labels, share), batch.images, settings)
 
-  gradients = share.average(jax.grad(loss_fn)(state.discriminator))
+    return jax.grad(loss_fn)(state.discriminator)
+
+  gradients = share.average_parts(gradients_of, batch, settings)
   params, opt, _ = _update(
     state.discriminator_tx, state.discriminator, state.discriminator_opt, gradients, settings
   )
@@ -180,22 +202,52 @@ def _path_length_step(
   if mean is None:
     raise ValueError('the state has no running mean of path lengths, expected one from create_gan_state')
   latents_key, direction_key = jax.random.split(key)
-  share = share._replace(positions=share.positions[::shrink])
-  labels = None if batch.drawn_labels is None else batch.drawn_labels[::shrink]
   shape = (model.resolution, model.resolution, model.image_channels)
-  keys = mixing.example_keys(direction_key, share.positions)
-  direction = jax.vmap(lambda k: jax.random.normal(k, shape))(keys)
 
-  def loss_fn(params):
-    w, noise, _ = _latents(state, params, labels, settings, latents_key, share)
-    lengths = path_lengths(lambda w: _synthesis(state, params, w, noise), w, direction)
+  def lengths_of(params, part):
+    labels, positions = part
+    keys = mixing.example_keys(direction_key, positions)
+    direction = jax.vmap(lambda k: jax.random.normal(k, shape))(keys)
+    own = share._replace(positions=positions)
+    w, noise, _ = _latents(state, params, labels, settings, latents_key, own)
+    return path_lengths(lambda w: _synthesis(state, params, w, noise), w, direction)
+
+  def loss_fn(lengths):
     return path_length_loss(lengths, mean, settings.path_length, share.axis_name)
 
-  gradients, new_mean = jax.grad(loss_fn, has_aux=True)(state.generator)
+  labels = None if batch.drawn_labels is None else batch.drawn_labels[::shrink]
+  whole = labels, share.positions[::shrink]
+  gradients, new_mean = _path_length_gradients(lengths_of, loss_fn, state.generator, whole, share, settings)
   params, opt, _ = _update(
     state.generator_tx, state.generator, state.generator_opt, share.average(gradients), settings
   )
   return state.replace(generator=params, generator_opt=opt, path_length_mean=new_mean)
+
+
+def _path_length_gradients(
+  lengths_of: Callable[[PyTree, PyTree], Array],
+  loss_fn: Callable[[Array], tuple[Array, Array]],
+  params: PyTree,
+  whole: tuple[Array | None, Array],
+  share: _Share,
+  settings: GanSettings,
+) -> tuple[PyTree, Array]:
+  """Gradients of this device's share, and the new running mean.
+
+  The penalty of a length depends on the mean of all. In parts, lengths are computed twice: once for the
+  derivative of the penalty by each of them, then for their own by the parameters.
+  """
+  parts = math.gcd(micro_batch.num_parts(len(share.positions), settings.part_size), len(whole[1]))
+  if parts == 1:
+    return jax.grad(lambda params: loss_fn(lengths_of(params, whole)), has_aux=True)(params)
+  lengths = micro_batch.collect(lambda part: lengths_of(params, part), whole, parts)
+  factors, new_mean = jax.grad(loss_fn, has_aux=True)(lengths)
+
+  def gradients_of(part):
+    part, factors = part
+    return jax.grad(lambda params: parts * jnp.sum(lengths_of(params, part) * factors))(params)
+
+  return micro_batch.average(gradients_of, (whole, factors), parts), new_mean
 
 
 def _one_hot(labels: Array | None, label_size: int) -> Array | None:

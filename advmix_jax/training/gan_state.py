@@ -37,6 +37,7 @@ class GanSettings(NamedTuple):
     lazy_r1: R1 is a step of the discriminator's optimiser of its own, as in StyleGAN 2; False = part of the
       discriminator's loss.
     path_length: of the generator's lazy regularisation.
+    part_size: examples of a device whose gradient is taken at a time, see `micro_batch`; 0 = all.
   """
 
   r1_gamma: float
@@ -49,6 +50,7 @@ class GanSettings(NamedTuple):
   skip_nonfinite: bool = False
   lazy_r1: bool = False
   path_length: PathLengthSettings = PathLengthSettings()
+  part_size: int = 0
 
 
 class GanBatch(flax.struct.PyTreeNode):

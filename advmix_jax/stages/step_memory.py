@@ -1,0 +1,184 @@
+"""What the compiled steps of a run need of a device's memory, without data, weights or arrays.
+
+    for figures in step_memory.measure(networks):
+      print(figures['step'], figures['total'])
+
+The steps are those that the stages compile, for shapes alone.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from advmix_jax import parallel, refill
+from advmix_jax.methods import NEEDS_LATENTS
+from advmix_jax.models import vgg16
+from advmix_jax.models.decoder import init_generator
+from advmix_jax.models.growing import Lod
+from advmix_jax.stages import encode, evaluate, train, train_gan
+from advmix_jax.stages.networks import CHANNELS, Networks, shapes
+from advmix_jax.training.gan_state import GanBatch
+from advmix_jax.types import Batch, PyTree
+
+Step = tuple[Callable[..., Any], tuple]  # A compiled function, and the shapes of its arguments.
+
+
+def measure(networks: Networks, stages: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+  """Compiles the steps of the named stages one after another, for each device's share of the work.
+
+  Returns:
+    For each `{'step', 'batch_size', 'part_size', 'arguments', 'temporaries', 'outputs', 'shared', 'total'}`:
+    its name, images in it on each device, of those how many at a time, and bytes on each device. `shared` are
+    outputs in the memory of donated arguments; the total counts them once.
+  """
+  for name, batch_size, part_size, (fn, arguments) in steps(networks, stages):
+    found = fn.lower(*arguments).compile().memory_analysis()  # type: ignore[attr-defined]
+    figures = {
+      'arguments': found.argument_size_in_bytes,
+      'temporaries': found.temp_size_in_bytes,
+      'outputs': found.output_size_in_bytes,
+      'shared': found.alias_size_in_bytes,
+    }
+    total = figures['arguments'] + figures['temporaries'] + figures['outputs'] - figures['shared']
+    own = batch_size // parallel.num_devices()
+    yield {'step': name, 'batch_size': own, 'part_size': part_size or own, **figures, 'total': total}
+
+
+def steps(networks: Networks, stages: tuple[str, ...]) -> Iterator[tuple[str, int, int, Step]]:
+  """Name, minibatch and part size of each step, and the step."""
+  config = networks.config
+  is_trained = not config.generator.path and networks.generator_model.resolution == config.data.resolution
+  if 'train_gan' in stages and is_trained:
+    for name, with_r1, with_path_length in gan_programs(config):
+      step = gan_step(networks, with_r1, with_path_length)
+      settings = train_gan.gan_settings(config)
+      yield name, step[1][1].images.shape[1] * parallel.num_devices(), settings.part_size, step
+  if 'encode' in stages:
+    if config.encode.init == 'encoder':
+      yield 'encode/start', config.encode.init_batch_size, 0, start_step(networks)
+    yield 'encode', config.encode.batch_size, 0, encode_batch(networks)
+  if 'train' in stages:
+    for method in config.train.methods:
+      step = train_step(networks, method)
+      yield f'train/{method}', config.train.batch_size, config.train.micro_batch, step
+  if 'evaluate' in stages:
+    yield 'evaluate', config.evaluate.batch_size, 0, evaluate_batch(networks)
+
+
+def gan_programs(config: Any) -> list[tuple[str, bool, bool]]:
+  """Names of the programs of GAN training at full resolution, with R1 or not, with path lengths or not."""
+  has_r1 = config.generator.loss == 'logistic'
+  has_path_length = train_gan.has_path_length(config.generator)
+  plain = not (has_r1 and config.generator.r1_interval == 1)
+  return [
+    *([('gan', False, False)] if plain else []),
+    *([('gan with R1', True, False)] if has_r1 else []),
+    *([('gan with R1 and path lengths', has_r1, True)] if has_path_length else []),
+  ]
+
+
+def gan_step(networks: Networks, with_r1: bool, with_path_length: bool) -> Step:
+  """One step of GAN training at full resolution."""
+  config = networks.config
+  state = shapes(lambda key: train_gan.create(networks, key))
+  if state.lod is not None:
+    share: PyTree = jax.ShapeDtypeStruct((), jnp.float32)
+    state = state.replace(lod=Lod(0, share))
+  size = train_gan.by_resolution(config.generator, 'batch_size', 0)
+  labels = numbers(size) if config.generator.conditional else None
+  batch = GanBatch(images(size, networks.generator_model.resolution), labels, labels)
+  return train_gan.program(config, with_r1, with_path_length, 0), (state, shard(batch))
+
+
+def encode_parameters(networks: Networks) -> PyTree:
+  """Of decoder and features."""
+  params: PyTree = {}
+  if networks.config.encode.features == 'discriminator':
+    params = networks.discriminator_shapes()
+  if networks.config.encode.features == 'vgg16':
+    params = vgg16.parameter_shapes(encode.feature_layers(networks))
+  return {'decoder': shapes(init_generator, networks.generator_model), 'features': params}
+
+
+def start_step(networks: Networks) -> Step:
+  """One step of training the encoder's start."""
+  features_fn = encode.features_function(networks)
+  state = shapes(lambda key: encode.create_start(networks, features_fn, key))
+  given = encode_parameters(networks)
+  state = state.replace(decoder_params=given['decoder'], feature_params=given['features'])
+  size = networks.config.encode.init_batch_size
+  batch = {'index': numbers(size), 'images': images(size, networks.encode_resolution)}
+  return encode.start_step(networks), (state, shard(batch))
+
+
+def encode_batch(networks: Networks) -> Step:
+  """Algorithm 1 on a batch."""
+  features_fn = encode.features_function(networks)
+  given = encode_parameters(networks) | {'key': key()}
+  if networks.config.encode.init == 'encoder':
+    given['start'] = shapes(lambda key: encode.create_start(networks, features_fn, key)).params
+  size = networks.config.encode.batch_size
+  batch = {'index': numbers(size), 'images': images(size, networks.encode_resolution, jnp.uint8)}
+  return encode.encoder(networks, features_fn), (given, shard(batch))
+
+
+def train_step(networks: Networks, method: str) -> Step:
+  """One step of training the classifier, its attack included."""
+  config, mixes = networks.config, method in NEEDS_LATENTS
+  state = shapes(networks.create_classifier)
+  size = config.train.batch_size
+  latents: PyTree = None
+  if mixes:
+    shape = (size, networks.decoder.num_layers, networks.decoder.w_size)
+    latents = jax.ShapeDtypeStruct(shape, jnp.float32)
+    generator = shapes(init_generator, networks.generator_model)
+    state = state.replace(decoder=networks.decoder, generator=generator)
+  batch = Batch(
+    images=images(size, config.data.resolution),
+    labels=numbers(size),
+    latents=latents,
+    index=numbers(size),
+  )
+  return train.step_fn(config, method), (state, shard(batch))
+
+
+def evaluate_batch(networks: Networks) -> Step:
+  """Steps of the attack in evaluation, for as many slots as a batch has images."""
+  config = networks.config
+  shared = {
+    'classifier': shapes(networks.create_classifier).params,
+    'decoder': shapes(init_generator, networks.generator_model),
+    'key': key(),
+    'waiting': jax.ShapeDtypeStruct((), jnp.bool_),
+  }
+  size = config.evaluate.batch_size
+  slots = refill.slot_shapes(evaluate.attack_settings(config), networks.decoder, shared, size)
+  flags = jax.ShapeDtypeStruct((size,), jnp.bool_)
+  w = jax.ShapeDtypeStruct((size, networks.decoder.num_layers, networks.decoder.w_size), jnp.float32)
+  entry = refill.Entry(flags, flags, w, *[numbers(size)] * 3)
+  return evaluate.advance_fn(networks), (shared, shard(slots), shard(entry))
+
+
+def key() -> PyTree:
+  """The shape of a key."""
+  return jax.eval_shape(lambda: jax.random.key(0))
+
+
+def numbers(size: int) -> PyTree:
+  """The shape of a number for each image."""
+  return jax.ShapeDtypeStruct((size,), jnp.int32)
+
+
+def images(size: int, resolution: int, dtype: Any = jnp.float32) -> PyTree:
+  """The shape of a batch of images."""
+  return jax.ShapeDtypeStruct((size, resolution, resolution, CHANNELS), dtype)
+
+
+def shard(tree: PyTree) -> PyTree:
+  """Shapes of `parallel.shard(tree)`."""
+  devices = parallel.num_devices()
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct((devices, x.shape[0] // devices, *x.shape[1:]), x.dtype), tree
+  )
