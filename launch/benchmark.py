@@ -11,6 +11,7 @@ python -m launch.benchmark --page=docs/performance.md --from=bench.json,curves.j
 """
 
 import argparse
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -46,6 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
   for flag, file in (('--out', options.out), ('--page', options.page)):
     if file is not None:
       check_writable(file.parent, f'{flag}={file}')
+  if options.profile is not None:
+    os.environ['NPROC'] = '1'  # Before jax starts: the profiler does not see all that helping threads do.
   if options.page is not None:
     page.write_page(options.page, [Path(name) for name in options.sources.split(',') if name])
     return
@@ -75,4 +78,5 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == '__main__':
+  common.use_compile_cache()
   sys.exit(main())

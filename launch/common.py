@@ -134,11 +134,20 @@ def keep_thread_pool(workdir: Path) -> None:
   os.environ.setdefault('NPROC', str(threads))
 
 
+def use_compile_cache() -> None:
+  """Keeps compiled programs in $JAX_COMPILATION_CACHE_DIR or ~/.cache/advmix_jax, the small ones too."""
+  import jax
+
+  cache = os.environ.get('JAX_COMPILATION_CACHE_DIR') or str(Path.home() / '.cache' / 'advmix_jax')
+  jax.config.update('jax_compilation_cache_dir', cache)
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+  jax.config.update('jax_persistent_cache_min_entry_size_bytes', 0)
+
+
 @exit_status
 def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
   """Checks everything, then runs."""
   allocation.keep_freed_memory()
-  import jax
 
   from advmix_jax import config_check, interruption
   from advmix_jax.data import mnist
@@ -153,9 +162,7 @@ def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
   names = stages or tuple(config.stages)
   pipeline.check_stages(names)
   if config.compile_cache:
-    cache = os.environ.get('JAX_COMPILATION_CACHE_DIR') or str(Path.home() / '.cache' / 'advmix_jax')
-    jax.config.update('jax_compilation_cache_dir', cache)
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+    use_compile_cache()
   if DOWNLOAD.value:
     if not config.data.dir:
       raise BadInputError('--download: config.data.dir is empty, expected the folder to put the files into')

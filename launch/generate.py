@@ -101,4 +101,5 @@ def check_numbers(options: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
+  common.use_compile_cache()
   sys.exit(main())

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import sklearn.datasets
 
 from advmix_jax import data
-from advmix_jax.data import colouring, subsets
+from advmix_jax.data import colouring, digits, subsets
 from advmix_jax.types import BadInputError
 from configs import default
 
@@ -29,6 +30,19 @@ def test_digits_have_the_stated_sizes_and_are_stratified():
   used = np.concatenate([splits.train.index, splits.validation.index, splits.test.index])
   assert np.array_equal(np.sort(used), np.arange(1797))
   assert splits.generator is splits.train
+
+
+def test_digits_are_those_of_the_library():
+  """They are read without importing it."""
+  images, labels = sklearn.datasets.load_digits(return_X_y=True)
+  table = digits._table()
+  np.testing.assert_array_equal(table, np.column_stack([images, labels]))
+
+
+def test_a_library_without_its_digits_is_bad_input(monkeypatch):
+  monkeypatch.setattr(digits, 'FILE', 'datasets/data/none.csv.gz')
+  with pytest.raises(BadInputError, match='none.csv.gz is missing, expected the digits'):
+    digits.read(8)
 
 
 @pytest.mark.parametrize('resolution', [8, 32])

@@ -112,7 +112,7 @@ def device_rows(networks: Networks, repeats: int) -> Iterator[dict[str, Any]]:
       flags = f'{environment.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count={number}'
       environment |= {'XLA_FLAGS': flags.strip(), 'JAX_PLATFORMS': 'cpu'}
     given = json.dumps({'networks': networks._asdict(), 'repeats': repeats})
-    command = [sys.executable, '-m', 'advmix_jax.bench.devices', given]
+    command = [sys.executable, '-m', 'launch.attack_on_devices', given]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
       reason = done.stderr.strip().splitlines() or ['no reason given']

@@ -1,12 +1,5 @@
-"""The attack of training on all devices of a process; prints its figures as a line of JSON.
+"""The attack of training on all devices of a process."""
 
-A process of its own, as the number of simulated devices is fixed when jax starts:
-
-    XLA_FLAGS=--xla_force_host_platform_device_count=4 python -m advmix_jax.bench.devices '{...}'
-"""
-
-import json
-import sys
 from typing import Any
 
 from advmix_jax import attack, benchmark, measurement, parallel
@@ -38,9 +31,3 @@ def attack_on_devices(networks: benchmark.Networks, repeats: int) -> dict[str, A
     measurement.seconds_of(lambda: run_step(shared, given))
   (seconds,) = measurement.in_turns([lambda: run_step(shared, given)], repeats)
   return {'devices': parallel.num_devices(), **measurement.speed(seconds, case.images)}
-
-
-if __name__ == '__main__':
-  asked = json.loads(sys.argv[1])
-  sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in asked['networks'].items()}
-  print(json.dumps(attack_on_devices(benchmark.Networks(**sizes), asked['repeats'])))

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from advmix_jax.bench.figures import save_cost_curves
+from advmix_jax.bench.pipeline import COUNTED
 from advmix_jax.types import BadInputError
 from advmix_jax.workdir import atomic
 
@@ -53,7 +54,7 @@ def write_page(page: Path, files: Sequence[Path]) -> None:
   timed = [(m, [c for c in m['cases'] if c['name'] != 'pipeline']) for m in of['cases']]
   text = template().render(
     timed=[(m, cases) for m, cases in timed if cases],
-    pipelines=[(m, c) for m in of['cases'] for c in m['cases'] if c['name'] == 'pipeline'],
+    pipelines=[(m, c, stages_of(c)) for m in of['cases'] for c in m['cases'] if c['name'] == 'pipeline'],
     curves=of['curves'],
     profiles=of['profiles'],
     start_times=of['start_times'],
@@ -61,6 +62,11 @@ def write_page(page: Path, files: Sequence[Path]) -> None:
   )
   with atomic(page) as temporary:
     temporary.write_text(''.join(f'{line.rstrip()}\n' for line in text.splitlines()))
+
+
+def stages_of(case: dict[str, Any]) -> list[str]:
+  """In the order of a run; files of JSON have their keys in that of the alphabet."""
+  return [stage for stage in COUNTED if stage in case['seconds_by_stage']]
 
 
 def template() -> jinja2.Template:

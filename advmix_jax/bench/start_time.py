@@ -20,7 +20,8 @@ FIRST_LINE = re.compile(r'^[\w/ ]+: \d+/\d+ ')  # Of the progress of a loop.
 SHORT = (
   *('--config.log_every_steps=1', '--config.generator.total_kimg=0.2', '--config.generator.sample_kimg=0.2'),
   *('--config.generator.r1_interval=2', '--config.encode.init_kimg=0.2', '--config.train.num_epochs=0.1'),
-  *('--config.train.methods=advmix', '--config.data.num_train=600', '--config.evaluate.num_examples=128'),
+  *('--config.train.methods=advmix', '--config.data.num_train=600', '--config.data.num_test=100'),
+  '--config.evaluate.num_examples=100',
 )
 
 
