@@ -36,6 +36,7 @@ ABOVE_0: Rule = (lambda v: _number(v) and v > 0, 'a number above 0')
 COUNT: Rule = (lambda v: isinstance(v, int) and v >= 0, 'a whole number of at least 0')
 COUNT_FROM_1: Rule = (lambda v: isinstance(v, int) and v >= 1, 'a whole number of at least 1')
 SHARE: Rule = (lambda v: _number(v) and 0 <= v <= 1, 'a number in [0, 1]')
+BELOW_1: Rule = (lambda v: _number(v) and 0 <= v < 1, 'a number in [0, 1)')
 WIDTHS: Rule = (
   lambda v: len(v) > 0 and all(isinstance(x, int) and x > 0 for x in v),
   'whole numbers above 0',
@@ -80,6 +81,9 @@ RULES: dict[str, Rule] = {
   'encode.num_steps': COUNT,
   'encode.learning_rate': ABOVE_0,
   'encode.final_learning_rate': ABOVE_0,
+  'encode.target_error': AT_LEAST_0,
+  'encode.tolerance': BELOW_1,
+  'encode.patience': COUNT_FROM_1,
   'encode.features': _one_of('discriminator', 'vgg16', 'pixel'),
   'encode.feature_layers': NAMES,
   'encode.vgg16_convention': _one_of('auto', 'caffe', 'torchvision'),
@@ -105,7 +109,7 @@ RULES: dict[str, Rule] = {
   'train.batch_size': COUNT_FROM_1,
   'train.num_epochs': ABOVE_0,
   'train.learning_rate': ABOVE_0,
-  'train.ema_decay': (lambda v: _number(v) and 0 <= v < 1, 'a number in [0, 1)'),
+  'train.ema_decay': BELOW_1,
   'mixup.alpha': ABOVE_0,
   'cutout.size': AT_LEAST_0,
   'cutmix.alpha': ABOVE_0,

@@ -73,6 +73,52 @@ def feature_loss(
   )
 
 
+def final_phase(settings: EncodeSettings) -> int:
+  """The step from which the final learning rate counts."""
+  return (3 * settings.num_steps) // 4
+
+
+def learning_rate(settings: EncodeSettings, step: Array | int) -> Array:
+  """Of step 0, 1, ... of Algorithm 1."""
+  return jnp.where(step < final_phase(settings), settings.learning_rate, settings.final_learning_rate)
+
+
+def objective(
+  decoder: Decoder,
+  features_fn: FeaturesFn,
+  settings: EncodeSettings,
+  params: PyTree,
+  feature_params: PyTree,
+  step_keys: Array,
+  images: Array,
+  target_features: dict[str, Array],
+  w: Array,
+) -> tuple[Array, tuple[Array, Array]]:
+  """What a step of Algorithm 1 descends: L_rec, and L_mix of one draw.
+
+  Args:
+    decoder, features_fn, settings, params, feature_params: as for `encode`.
+    step_keys: `[B]` keys for L_mix; consumed.
+    images: `[B, H, W, C]`.
+    target_features: `features_fn` of them.
+    w: `[B, L, D]`.
+
+  Returns:
+    The sum over the batch, so that each image's gradient is its own; of each image L_rec `[B]` and the mean
+    squared pixel error `[B]`.
+  """
+  w_par, w_perp = mixing.split(w, decoder.mixing_level)
+  trunk = decoder.coarse(params, w_par)
+  image = decoder.fine(params, trunk, w_perp)
+  rec = reconstruction_loss(image, images, features_fn(feature_params, image), target_features, settings)
+  loss = rec
+  if settings.mixing_weight > 0 and target_features:
+    mixed = decoder.fine(params, trunk, mixing.draw_w_perp(step_keys, decoder, params))
+    loss_mix = feature_loss(features_fn(feature_params, mixed), target_features, settings.layer_weights)
+    loss = loss + settings.mixing_weight * loss_mix
+  return jnp.sum(loss), (rec, squared_error(image, images))
+
+
 def encode(
   decoder: Decoder,
   features_fn: FeaturesFn,
@@ -83,7 +129,7 @@ def encode(
   images: Array,
   start: Array,
 ) -> Encoded[Array]:
-  """Algorithm 1 on a batch: Adam on every row of `w` (W+).
+  """Algorithm 1 on a batch: Adam on every row of `w` (W+), all images for all steps.
 
   Args:
     decoder: cut at the mixing level.
@@ -99,31 +145,18 @@ def encode(
     Latents and reconstruction errors. No gradient flows through them.
   """
   target_features = features_fn(feature_params, images)
-  schedule = optax.piecewise_constant_schedule(
-    settings.learning_rate,
-    {(3 * settings.num_steps) // 4: settings.final_learning_rate / settings.learning_rate},
-  )
-  tx = optax.adam(schedule)
-  with_mixing = settings.mixing_weight > 0 and bool(target_features)
+  tx = optax.scale_by_adam()
 
   def loss_fn(w, step_keys):
-    w_par, w_perp = mixing.split(w, decoder.mixing_level)
-    trunk = decoder.coarse(params, w_par)
-    image = decoder.fine(params, trunk, w_perp)
-    features = features_fn(feature_params, image)
-    loss = reconstruction_loss(image, images, features, target_features, settings)
-    if with_mixing:
-      mixed = decoder.fine(params, trunk, mixing.draw_w_perp(step_keys, decoder, params))
-      mixed_features = features_fn(feature_params, mixed)
-      loss_mix = feature_loss(mixed_features, target_features, settings.layer_weights)
-      loss = loss + settings.mixing_weight * loss_mix
-    return jnp.sum(loss)  # A sum, so that each image's gradient is its own.
+    return objective(
+      decoder, features_fn, settings, params, feature_params, step_keys, images, target_features, w
+    )
 
   def step(n, carry):
     w, opt_state = carry
-    gradient = jax.grad(loss_fn)(w, jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, n))
-    updates, opt_state = tx.update(gradient, opt_state)
-    return optax.apply_updates(w, updates), opt_state
+    gradient, _ = jax.grad(loss_fn, has_aux=True)(w, jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, n))
+    direction, opt_state = tx.update(gradient, opt_state)
+    return w - learning_rate(settings, n) * direction, opt_state
 
   w, _ = jax.lax.fori_loop(0, settings.num_steps, step, (start, tx.init(start)))
   error = squared_error(decoder.decode(params, w), images)

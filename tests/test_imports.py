@@ -26,8 +26,10 @@ ALLOWED = {
   'encoding': (*BASE, 'projection', 'mixing'),
   'models': (*BASE, 'models'),
   'methods': ALGORITHMS,
-  'refill': (*BASE, 'projection', 'mixing', 'attack'),
-  'evaluation': (*BASE, 'refill'),
+  'slot_queue': BASE,
+  'refill': (*BASE, 'projection', 'mixing', 'attack', 'slot_queue'),
+  'evaluation': (*BASE, 'refill', 'slot_queue'),
+  'encode_refill': (*BASE, 'mixing', 'encoding', 'slot_queue'),
   # Beside the column.
   'parallel': BASE,
   'batched': (),
