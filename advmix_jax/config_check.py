@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from advmix_jax import data, parallel, toy
+from advmix_jax.encoding import SCHEDULES
 from advmix_jax.methods import METHODS
 from advmix_jax.models.architectures import ARCHITECTURES
 from advmix_jax.models.growing import STRUCTURES
@@ -81,6 +82,8 @@ RULES: dict[str, Rule] = {
   'encode.num_steps': COUNT,
   'encode.learning_rate': ABOVE_0,
   'encode.final_learning_rate': ABOVE_0,
+  'encode.rule': _one_of('adam', 'gauss_newton'),
+  'encode.schedule': _one_of(*SCHEDULES),
   'encode.target_error': AT_LEAST_0,
   'encode.tolerance': BELOW_1,
   'encode.patience': COUNT_FROM_1,

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from advmix_jax import encoding, mixing, slot_queue
 from advmix_jax.encoding import EncodeSettings, FeaturesFn
@@ -49,7 +48,7 @@ class Slots(NamedTuple):
     target_features: of the images.
     example: `[S]` int32, index of the image.
     w: `[S, L, D]`.
-    opt_state: of Adam, one for each slot.
+    opt_state: of the update rule, one for each slot.
     step: `[S]` int32, the next step; the final phase may begin early, so some are passed over.
     taken: `[S]` int32, the number of steps taken.
     least: `[S]` float32, L_rec that counts as the least so far.
@@ -109,7 +108,7 @@ def entered(start_fn: StartFn, features_fn: FeaturesFn, shared: PyTree, entry: E
     target_features=features_fn(shared['features'], images),
     example=entry.example,
     w=w,
-    opt_state=jax.vmap(optax.scale_by_adam().init)(w),
+    opt_state=jax.vmap(encoding.update_rule(shared.get('inverse_curvature')).init)(w),
     step=zeros,
     taken=zeros,
     least=jnp.full(len(images), jnp.inf),
@@ -144,9 +143,9 @@ def advance(
     start_fn: `(shared, images [B, H, W, C]) -> w [B, L, D]`, each example by itself.
     features_fn: as for `encoding.encode`.
     decoder: cut at the mixing level.
-    shared: `{'decoder', 'features'}` parameters, what `start_fn` needs, `key`, and `waiting`, a bool: there
-      are more images; if not, all run to their ends. The key is folded with an image's index, then with the
-      step.
+    shared: `{'decoder', 'features'}` parameters, what `start_fn` needs, `inverse_curvature` unless it is
+      Adam that steps, `key`, and `waiting`, a bool: there are more images; if not, all run to their ends.
+      The key is folded with an image's index, then with the step.
     slots: those of the last call, or `empty_slots`.
     entry: what the slots hold.
 
@@ -157,7 +156,7 @@ def advance(
   slots = slot_queue.put_in(entered_fn, slots, entry, entry.enters)
   params = shared['decoder']
   keys = mixing.example_keys(shared['key'], slots.example)
-  tx = optax.scale_by_adam()
+  tx = encoding.update_rule(shared.get('inverse_curvature'))
 
   def working(slots: Slots) -> Array:
     return entry.held & (slots.step < settings.num_steps)

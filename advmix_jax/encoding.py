@@ -18,6 +18,8 @@ from advmix_jax import mixing
 from advmix_jax.ranges import AnyArray
 from advmix_jax.types import Array, Decoder, PyTree
 
+SCHEDULES = ('step', 'cosine')
+MOMENTUM = 0.8  # Of Gauss and Newton's steps.
 FeaturesFn = Callable[[PyTree, Array], dict[str, Array]]
 
 
@@ -26,12 +28,13 @@ class EncodeSettings(NamedTuple):
 
   Attributes:
     num_steps: N; 0 returns the start.
-    learning_rate: of Adam.
+    learning_rate: of Adam, or a share of Gauss and Newton's steps: see `update_rule`.
     final_learning_rate: from three quarters of the steps on.
     pixel_weight: alpha_0.
     feature_weight: alpha_i, the same for all layers.
     mixing_weight: beta_i, the same for all layers; 0 leaves L_mix out.
     layer_weights: pairs of a layer and a factor of both its alpha_i and its beta_i; 1 for layers not named.
+    schedule: step, as in the paper | cosine: the rate falls all the way, along half a cosine.
   """
 
   num_steps: int
@@ -41,6 +44,7 @@ class EncodeSettings(NamedTuple):
   feature_weight: float
   mixing_weight: float
   layer_weights: tuple[tuple[str, float], ...] = ()
+  schedule: str = 'step'
 
 
 class Encoded(NamedTuple, Generic[AnyArray]):
@@ -74,13 +78,30 @@ def feature_loss(
 
 
 def final_phase(settings: EncodeSettings) -> int:
-  """The step from which the final learning rate counts."""
+  """The step from which the final learning rate counts, or, with the cosine, is near."""
   return (3 * settings.num_steps) // 4
 
 
 def learning_rate(settings: EncodeSettings, step: Array | int) -> Array:
   """Of step 0, 1, ... of Algorithm 1."""
-  return jnp.where(step < final_phase(settings), settings.learning_rate, settings.final_learning_rate)
+  first, final = settings.learning_rate, settings.final_learning_rate
+  if settings.schedule == 'cosine':
+    share = (1 + jnp.cos(jnp.pi * (step + 0.5) / max(settings.num_steps, 1))) / 2
+    return final + (first - final) * share
+  return jnp.where(step < final_phase(settings), first, final)
+
+
+def update_rule(inverse_curvature: Array | None = None) -> optax.GradientTransformation:
+  """The direction of a step on `w [..., L, D]`, to go against.
+
+  Args:
+    inverse_curvature: `[L, D, D]`; gradients are multiplied by it and averaged, so that at the rate 1 a step
+      is Gauss and Newton's with momentum. None = Adam.
+  """
+  if inverse_curvature is None:
+    return optax.scale_by_adam()
+  multiply = optax.stateless(lambda g, _: jnp.einsum('lij,...lj->...li', inverse_curvature, g))
+  return optax.chain(multiply, optax.ema(MOMENTUM, debias=False))
 
 
 def objective(
@@ -128,8 +149,10 @@ def encode(
   keys: Array,
   images: Array,
   start: Array,
+  inverse_curvature: Array | None = None,
+  halt: Array | int | None = None,
 ) -> Encoded[Array]:
-  """Algorithm 1 on a batch: Adam on every row of `w` (W+), all images for all steps.
+  """Algorithm 1 on a batch: descent on every row of `w` (W+), all images for all steps.
 
   Args:
     decoder: cut at the mixing level.
@@ -140,12 +163,14 @@ def encode(
     keys: `[B]` keys for the mixing loss; consumed. Step n draws from `fold_in(key, n)`.
     images: `[B, H, W, C]` float32 in [-1, 1].
     start: `[B, L, D]` float32: w_avg in every row, or what an amortised encoder says.
+    inverse_curvature: see `update_rule`; None = Adam, as in the paper.
+    halt: after so many of the steps, to see the latents on their way; None = after all.
 
   Returns:
     Latents and reconstruction errors. No gradient flows through them.
   """
   target_features = features_fn(feature_params, images)
-  tx = optax.scale_by_adam()
+  tx = update_rule(inverse_curvature)
 
   def loss_fn(w, step_keys):
     return objective(
@@ -158,7 +183,8 @@ def encode(
     direction, opt_state = tx.update(gradient, opt_state)
     return w - learning_rate(settings, n) * direction, opt_state
 
-  w, _ = jax.lax.fori_loop(0, settings.num_steps, step, (start, tx.init(start)))
+  num_steps = settings.num_steps if halt is None else halt
+  w, _ = jax.lax.fori_loop(0, num_steps, step, (start, tx.init(start)))
   error = squared_error(decoder.decode(params, w), images)
   return jax.lax.stop_gradient(Encoded(w, error))
 

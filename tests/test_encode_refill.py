@@ -112,6 +112,22 @@ def test_without_stopping_every_image_is_encoded_as_by_the_plain_loop(num_slots,
   np.testing.assert_array_equal(found.taken, SETTINGS.num_steps)
 
 
+def test_gauss_and_newtons_steps_are_those_of_the_plain_loop(monkeypatch):
+  """With the cosine, as the configurations have it."""
+  decoder, shared, images, index = problem()
+  draw = tiny.normal(5, 4, 7, 7)
+  inverse = 0.1 * jnp.einsum('lij,lkj->lik', draw, draw)
+  settings = SETTINGS._replace(schedule='cosine', learning_rate=0.5)
+  keys, targets = mixing.example_keys(KEY, jnp.asarray(index)), to_float(images)
+  plain = jax.jit(functools.partial(encoding.encode, decoder, colour_features, settings))
+  start = guess(shared, targets)
+  expected = plain(shared['decoder'], shared['features'], keys, targets, start, inverse)
+  monkeypatch.setitem(shared, 'inverse_curvature', inverse)
+  found = encoded(16, settings)
+  np.testing.assert_allclose(found.w, expected.w, atol=1e-5)
+  np.testing.assert_allclose(found.error, expected.error, atol=1e-5)
+
+
 @functools.cache
 def target_error():
   """Reached by half of the images in three steps."""

@@ -29,6 +29,7 @@ ALLOWED = {
   'slot_queue': BASE,
   'refill': (*BASE, 'projection', 'mixing', 'attack', 'slot_queue'),
   'evaluation': (*BASE, 'refill', 'slot_queue'),
+  'curvature': (*BASE, 'mixing', 'encoding'),
   'encode_refill': (*BASE, 'mixing', 'encoding', 'slot_queue'),
   # Beside the column.
   'parallel': BASE,
@@ -76,6 +77,7 @@ ALLOWED = {
     'workdir',
   ),
   'benchmark': ('',),
+  'benchmark_run': ('',),
   'measurement': (*BASE, 'benchmark', 'torch_reference', 'workdir'),
   'torch_reference.cases': (*BASE, 'benchmark', 'mixing', 'torch_reference'),
   'torch_reference': ('torch_reference',),

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from advmix_jax import data, encode_refill, encoding, interruption, parallel
+from advmix_jax.curvature import inverse_curvature
 from advmix_jax.encode_refill import Entry, Found, Stopping
 from advmix_jax.encoding import EncodeSettings
 from advmix_jax.interop.vgg16_weights import read_vgg16
@@ -41,6 +42,7 @@ def encode_settings(experiment: Experiment) -> EncodeSettings:
     feature_weight=e.feature_weight,
     mixing_weight=e.mixing_weight,
     layer_weights=tuple(zip(feature_layers(experiment), e.layer_weights, strict=False)),
+    schedule=e.schedule,
   )
 
 
@@ -112,11 +114,17 @@ def run(experiment: Experiment) -> None:
 
 
 def load_shared(experiment: Experiment) -> tuple[encoding.FeaturesFn, PyTree]:
-  """What all images are encoded with: feature function, and parameters of decoder, features and start."""
+  """What all images are encoded with: feature function; parameters of decoder, features, start, steps."""
   features_fn, feature_params = features(experiment)
   shared = {'decoder': experiment.load_generator(), 'features': feature_params}
   if experiment.config.encode.init == 'encoder':
     shared['start'] = train_start(experiment, features_fn, shared)
+  if experiment.config.encode.rule == 'gauss_newton':
+    find = functools.partial(
+      inverse_curvature, experiment.encode_decoder, features_fn, encode_settings(experiment)
+    )
+    key = experiment.key('encode/curvature')
+    shared['inverse_curvature'] = jax.jit(find)(shared['decoder'], feature_params, key)
   return features_fn, shared
 
 
@@ -124,6 +132,11 @@ def start_model(experiment: Experiment) -> ImageEncoder:
   """The network whose guess Algorithm 1 starts from."""
   decoder = experiment.decoder
   return ImageEncoder(tuple(experiment.config.encode.init_fmaps), decoder.num_layers, decoder.w_size)
+
+
+def start_file(experiment: Experiment) -> Path:
+  """Parameters of that network."""
+  return experiment.workdir.path / 'encode' / 'start' / 'encoder.safetensors'
 
 
 def start_latents(experiment: Experiment, shared: PyTree, images: Array) -> Array:
@@ -139,14 +152,17 @@ def start_latents(experiment: Experiment, shared: PyTree, images: Array) -> Arra
 class Encoder:
   """Algorithm 1 in slots, over all devices; compiled once."""
 
-  def __init__(self, experiment: Experiment, features_fn: encoding.FeaturesFn):
+  def __init__(
+    self, experiment: Experiment, features_fn: encoding.FeaturesFn, settings: EncodeSettings | None = None
+  ):
+    """The settings are the configuration's where none are given."""
     self.num_slots = experiment.config.encode.batch_size
     start_fn = functools.partial(start_latents, experiment)
     self._empty = functools.partial(encode_refill.empty_slots, start_fn, features_fn)
     self._advance = parallel.pmap_carry(
       functools.partial(
         encode_refill.advance,
-        encode_settings(experiment),
+        settings or encode_settings(experiment),
         stopping(experiment),
         start_fn,
         features_fn,
@@ -171,7 +187,7 @@ class Encoder:
 def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared: PyTree) -> PyTree:
   """Trains the amortised start, or reads it; its parameters."""
   config = experiment.config
-  path = experiment.workdir.path / 'encode' / 'start' / 'encoder.safetensors'
+  path = start_file(experiment)
   real = experiment.encode_splits.train.images
 
   def create(key):
