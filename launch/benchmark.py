@@ -62,6 +62,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def open_run(folder: Path) -> Experiment:
   """A run to read from; nothing is written. Keys that its configuration lacks are the defaults."""
+  if not (folder / 'config.json').exists():
+    raise BadInputError(f'--run={folder}: found no config.json, expected the folder of a run')
   config = default.get_config()
   with config.unlocked():
     config.update(ConfigDict(read_json(folder / 'config.json')))
