@@ -47,7 +47,7 @@ def equal_quality(
   if experiment.config.encode.init == 'encoder':
     require(encode.start_file(experiment), 'encode')
   features_fn, shared = encode.load_shared(experiment)
-  shared = parallel.replicate(shared | {'key': experiment.key('encode/train')})
+  shared = shared | {'key': experiment.key('encode/train')}
   train = experiment.encode_splits.train
   rng = np.random.default_rng((experiment.config.data.split_seed, len(train)))
   positions = np.sort(rng.choice(len(train), num_images, replace=False))
@@ -58,9 +58,11 @@ def equal_quality(
   plain = jax.jit(functools.partial(encoding.encode, experiment.encode_decoder, features_fn, paper))
   wanted = float(np.median(plain(*arguments).error))
 
+  shared = parallel.replicate(shared)
+  num_slots = min(experiment.config.encode.batch_size, num_images)
   settings = encode.encode_settings(experiment)
   while True:
-    encoder = encode.Encoder(experiment, features_fn, settings)
+    encoder = encode.Encoder(experiment, features_fn, settings, num_slots)
     pieces = [found for _, found in encoder(shared, part, range(num_images))]
     error, taken = (np.concatenate([getattr(found, k) for found in pieces]) for k in ('error', 'taken'))
     if np.median(error) <= wanted or settings.num_steps >= encode_steps:
@@ -130,7 +132,7 @@ def check_comparable(experiment: Experiment, num_images: int) -> None:
   available = len(experiment.encode_splits.train)
   if not 1 <= num_images <= available:
     raise BadInputError(f'--encode_images is {num_images}, expected 1 to the {available} training images')
-  parallel.check_divisible(e.batch_size, 'config.encode.batch_size of the run')
+  parallel.check_divisible(min(num_images, e.batch_size), '--encode_images, or config.encode.batch_size,')
 
 
 def plain_arguments(experiment: Experiment, shared: PyTree, part: Dataset) -> tuple[Array, ...]:

@@ -106,7 +106,8 @@ def run(experiment: Experiment) -> None:
   if not todo:
     return
   features_fn, shared = load_shared(experiment)
-  encoder = Encoder(experiment, features_fn)
+  batch_size = experiment.config.encode.batch_size
+  encoder = Encoder(experiment, features_fn, encode_settings(experiment), batch_size)
   shared = parallel.replicate(shared)
   for name, part in todo.items():
     given = shared | {'key': parallel.replicate(experiment.key(f'encode/{name}'))}
@@ -153,16 +154,15 @@ class Encoder:
   """Algorithm 1 in slots, over all devices; compiled once."""
 
   def __init__(
-    self, experiment: Experiment, features_fn: encoding.FeaturesFn, settings: EncodeSettings | None = None
+    self, experiment: Experiment, features_fn: encoding.FeaturesFn, settings: EncodeSettings, num_slots: int
   ):
-    """The settings are the configuration's where none are given."""
-    self.num_slots = experiment.config.encode.batch_size
     start_fn = functools.partial(start_latents, experiment)
+    self._num_slots = num_slots
     self._empty = functools.partial(encode_refill.empty_slots, start_fn, features_fn)
     self._advance = parallel.pmap_carry(
       functools.partial(
         encode_refill.advance,
-        settings or encode_settings(experiment),
+        settings,
         stopping(experiment),
         start_fn,
         features_fn,
@@ -180,8 +180,8 @@ class Encoder:
       slots, found = self._advance(shared | {'waiting': np.bool_(waiting)}, slots, parallel.shard(entry))
       return slots, parallel.unshard(found)
 
-    slots = parallel.distribute(self._empty(shared, self.num_slots, part.images.shape[1:]))
-    return encode_refill.encode_all(advance, slots, part.images, part.index, positions, self.num_slots)
+    slots = parallel.distribute(self._empty(shared, self._num_slots, part.images.shape[1:]))
+    return encode_refill.encode_all(advance, slots, part.images, part.index, positions, self._num_slots)
 
 
 def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared: PyTree) -> PyTree:
