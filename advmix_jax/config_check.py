@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from advmix_jax import data, parallel, toy
+from advmix_jax.encoding import SCHEDULES
 from advmix_jax.methods import METHODS
 from advmix_jax.models.architectures import ARCHITECTURES
 from advmix_jax.models.growing import STRUCTURES
@@ -36,6 +37,7 @@ ABOVE_0: Rule = (lambda v: _number(v) and v > 0, 'a number above 0')
 COUNT: Rule = (lambda v: isinstance(v, int) and v >= 0, 'a whole number of at least 0')
 COUNT_FROM_1: Rule = (lambda v: isinstance(v, int) and v >= 1, 'a whole number of at least 1')
 SHARE: Rule = (lambda v: _number(v) and 0 <= v <= 1, 'a number in [0, 1]')
+BELOW_1: Rule = (lambda v: _number(v) and 0 <= v < 1, 'a number in [0, 1)')
 WIDTHS: Rule = (
   lambda v: len(v) > 0 and all(isinstance(x, int) and x > 0 for x in v),
   'whole numbers above 0',
@@ -84,6 +86,11 @@ RULES: dict[str, Rule] = {
   'encode.num_steps': COUNT,
   'encode.learning_rate': ABOVE_0,
   'encode.final_learning_rate': ABOVE_0,
+  'encode.rule': _one_of('adam', 'gauss_newton'),
+  'encode.schedule': _one_of(*SCHEDULES),
+  'encode.target_error': AT_LEAST_0,
+  'encode.tolerance': BELOW_1,
+  'encode.patience': COUNT_FROM_1,
   'encode.features': _one_of('discriminator', 'vgg16', 'pixel'),
   'encode.feature_layers': NAMES,
   'encode.vgg16_convention': _one_of('auto', 'caffe', 'torchvision'),
@@ -110,7 +117,7 @@ RULES: dict[str, Rule] = {
   'train.micro_batch': COUNT,
   'train.num_epochs': ABOVE_0,
   'train.learning_rate': ABOVE_0,
-  'train.ema_decay': (lambda v: _number(v) and 0 <= v < 1, 'a number in [0, 1)'),
+  'train.ema_decay': BELOW_1,
   'mixup.alpha': ABOVE_0,
   'cutout.size': AT_LEAST_0,
   'cutmix.alpha': ABOVE_0,

@@ -18,6 +18,8 @@ from advmix_jax import mixing
 from advmix_jax.ranges import AnyArray
 from advmix_jax.types import Array, Decoder, PyTree
 
+SCHEDULES = ('step', 'cosine')
+MOMENTUM = 0.8  # Of Gauss and Newton's steps.
 FeaturesFn = Callable[[PyTree, Array], dict[str, Array]]
 
 
@@ -26,12 +28,13 @@ class EncodeSettings(NamedTuple):
 
   Attributes:
     num_steps: N; 0 returns the start.
-    learning_rate: of Adam.
+    learning_rate: of Adam, or a share of Gauss and Newton's steps: see `update_rule`.
     final_learning_rate: from three quarters of the steps on.
     pixel_weight: alpha_0.
     feature_weight: alpha_i, the same for all layers.
     mixing_weight: beta_i, the same for all layers; 0 leaves L_mix out.
     layer_weights: pairs of a layer and a factor of both its alpha_i and its beta_i; 1 for layers not named.
+    schedule: step, as in the paper | cosine: the rate falls all the way, along half a cosine.
   """
 
   num_steps: int
@@ -41,6 +44,7 @@ class EncodeSettings(NamedTuple):
   feature_weight: float
   mixing_weight: float
   layer_weights: tuple[tuple[str, float], ...] = ()
+  schedule: str = 'step'
 
 
 class Encoded(NamedTuple, Generic[AnyArray]):
@@ -73,6 +77,69 @@ def feature_loss(
   )
 
 
+def final_phase(settings: EncodeSettings) -> int:
+  """The step from which the final learning rate counts, or, with the cosine, is near."""
+  return (3 * settings.num_steps) // 4
+
+
+def learning_rate(settings: EncodeSettings, step: Array | int) -> Array:
+  """Of step 0, 1, ... of Algorithm 1."""
+  first, final = settings.learning_rate, settings.final_learning_rate
+  if settings.schedule == 'cosine':
+    share = (1 + jnp.cos(jnp.pi * (step + 0.5) / max(settings.num_steps, 1))) / 2
+    return final + (first - final) * share
+  return jnp.where(step < final_phase(settings), first, final)
+
+
+def update_rule(inverse_curvature: Array | None = None) -> optax.GradientTransformation:
+  """The direction of a step on `w [..., L, D]`, to go against.
+
+  Args:
+    inverse_curvature: `[L, D, D]`; gradients are multiplied by it and averaged, so that at the rate 1 a step
+      is Gauss and Newton's with momentum. None = Adam.
+  """
+  if inverse_curvature is None:
+    return optax.scale_by_adam()
+  multiply = optax.stateless(lambda g, _: jnp.einsum('lij,...lj->...li', inverse_curvature, g))
+  return optax.chain(multiply, optax.ema(MOMENTUM, debias=False))
+
+
+def objective(
+  decoder: Decoder,
+  features_fn: FeaturesFn,
+  settings: EncodeSettings,
+  params: PyTree,
+  feature_params: PyTree,
+  step_keys: Array,
+  images: Array,
+  target_features: dict[str, Array],
+  w: Array,
+) -> tuple[Array, tuple[Array, Array]]:
+  """What a step of Algorithm 1 descends: L_rec, and L_mix of one draw.
+
+  Args:
+    decoder, features_fn, settings, params, feature_params: as for `encode`.
+    step_keys: `[B]` keys for L_mix; consumed.
+    images: `[B, H, W, C]`.
+    target_features: `features_fn` of them.
+    w: `[B, L, D]`.
+
+  Returns:
+    The sum over the batch, so that each image's gradient is its own; of each image L_rec `[B]` and the mean
+    squared pixel error `[B]`.
+  """
+  w_par, w_perp = mixing.split(w, decoder.mixing_level)
+  trunk = decoder.coarse(params, w_par)
+  image = decoder.fine(params, trunk, w_perp)
+  rec = reconstruction_loss(image, images, features_fn(feature_params, image), target_features, settings)
+  loss = rec
+  if settings.mixing_weight > 0 and target_features:
+    mixed = decoder.fine(params, trunk, mixing.draw_w_perp(step_keys, decoder, params))
+    loss_mix = feature_loss(features_fn(feature_params, mixed), target_features, settings.layer_weights)
+    loss = loss + settings.mixing_weight * loss_mix
+  return jnp.sum(loss), (rec, squared_error(image, images))
+
+
 def encode(
   decoder: Decoder,
   features_fn: FeaturesFn,
@@ -82,8 +149,10 @@ def encode(
   keys: Array,
   images: Array,
   start: Array,
+  inverse_curvature: Array | None = None,
+  halt: Array | int | None = None,
 ) -> Encoded[Array]:
-  """Algorithm 1 on a batch: Adam on every row of `w` (W+).
+  """Algorithm 1 on a batch: descent on every row of `w` (W+), all images for all steps.
 
   Args:
     decoder: cut at the mixing level.
@@ -94,38 +163,28 @@ def encode(
     keys: `[B]` keys for the mixing loss; consumed. Step n draws from `fold_in(key, n)`.
     images: `[B, H, W, C]` float32 in [-1, 1].
     start: `[B, L, D]` float32: w_avg in every row, or what an amortised encoder says.
+    inverse_curvature: see `update_rule`; None = Adam, as in the paper.
+    halt: after so many of the steps, to see the latents on their way; None = after all.
 
   Returns:
     Latents and reconstruction errors. No gradient flows through them.
   """
   target_features = features_fn(feature_params, images)
-  schedule = optax.piecewise_constant_schedule(
-    settings.learning_rate,
-    {(3 * settings.num_steps) // 4: settings.final_learning_rate / settings.learning_rate},
-  )
-  tx = optax.adam(schedule)
-  with_mixing = settings.mixing_weight > 0 and bool(target_features)
+  tx = update_rule(inverse_curvature)
 
   def loss_fn(w, step_keys):
-    w_par, w_perp = mixing.split(w, decoder.mixing_level)
-    trunk = decoder.coarse(params, w_par)
-    image = decoder.fine(params, trunk, w_perp)
-    features = features_fn(feature_params, image)
-    loss = reconstruction_loss(image, images, features, target_features, settings)
-    if with_mixing:
-      mixed = decoder.fine(params, trunk, mixing.draw_w_perp(step_keys, decoder, params))
-      mixed_features = features_fn(feature_params, mixed)
-      loss_mix = feature_loss(mixed_features, target_features, settings.layer_weights)
-      loss = loss + settings.mixing_weight * loss_mix
-    return jnp.sum(loss)  # A sum, so that each image's gradient is its own.
+    return objective(
+      decoder, features_fn, settings, params, feature_params, step_keys, images, target_features, w
+    )
 
   def step(n, carry):
     w, opt_state = carry
-    gradient = jax.grad(loss_fn)(w, jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, n))
-    updates, opt_state = tx.update(gradient, opt_state)
-    return optax.apply_updates(w, updates), opt_state
+    gradient, _ = jax.grad(loss_fn, has_aux=True)(w, jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, n))
+    direction, opt_state = tx.update(gradient, opt_state)
+    return w - learning_rate(settings, n) * direction, opt_state
 
-  w, _ = jax.lax.fori_loop(0, settings.num_steps, step, (start, tx.init(start)))
+  num_steps = settings.num_steps if halt is None else halt
+  w, _ = jax.lax.fori_loop(0, num_steps, step, (start, tx.init(start)))
   error = squared_error(decoder.decode(params, w), images)
   return jax.lax.stop_gradient(Encoded(w, error))
 

@@ -5,14 +5,13 @@ Starting from the original, an image that is already misclassified is broken, so
 never exceeds clean accuracy.
 """
 
-import itertools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from advmix_jax import refill
+from advmix_jax import refill, slot_queue
 from advmix_jax.ranges import to_float
 from advmix_jax.refill import ClassifyFn
 from advmix_jax.types import Array, PyTree
@@ -79,18 +78,15 @@ def attack_all(
   example, restart = np.zeros(num_slots, np.int32), np.zeros(num_slots, np.int32)
   taken = 0
   while True:
-    idle = np.flatnonzero(~held)
-    pairs = list(itertools.islice(queue, len(idle)))
-    new = idle[: len(pairs)]
+    new, pairs, waiting = slot_queue.fill(held, queue)
     if pairs:
       example[new], restart[new] = np.transpose(pairs)
-      held[new] = True
       taken = restart[new[-1]] * len(labels) + example[new[-1]] + 1
     if not held.any():
       break
     enters = np.isin(np.arange(num_slots), new)
     entry = refill.Entry(held.copy(), enters, w[example], labels[example], example.copy(), restart.copy())
-    slots, found = advance_fn(slots, entry, len(pairs) == len(idle))
+    slots, found = advance_fn(slots, entry, waiting)
     for slot in np.flatnonzero(found.finished & found.wrong):
       if restart[slot] < broken_by[example[slot]]:
         broken_by[example[slot]], images[example[slot]] = restart[slot], found.images[slot]

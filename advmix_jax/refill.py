@@ -12,18 +12,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from advmix_jax import attack, mixing, projection
+from advmix_jax import attack, mixing, projection, slot_queue
 from advmix_jax.ranges import quantise, to_uint8
 from advmix_jax.types import Array, Decoder, PyTree
 
 ClassifyFn = Callable[[PyTree, Array], Array]
 EitherArray = Any  # NumPy on the host, jax on the device.
-
-# Slots are refilled when one in so many is free, in batches of as many. Until then free slots waste up to
-# this share of each step; with smaller shares, small batches and waiting for the host cost more.
-REFILL_SHARE = 8
 
 
 class Slots(NamedTuple):
@@ -115,26 +110,7 @@ def slot_shapes(settings: attack.LatentAttack, decoder: Decoder, shared: PyTree,
 
 def empty_slots(settings: attack.LatentAttack, decoder: Decoder, shared: PyTree, num_slots: int) -> Slots:
   """Idle slots for `advance`, on the host; nothing is computed."""
-  shapes = slot_shapes(settings, decoder, shared, num_slots)
-  return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-
-
-def put_in(
-  settings: attack.LatentAttack, decoder: Decoder, shared: PyTree, slots: Slots, entry: Entry
-) -> Slots:
-  """Puts the pairs that are new into their slots, a batch of `S / REFILL_SHARE` at a time."""
-  num_slots = len(slots.labels)
-  batch = max(1, num_slots // REFILL_SHARE)
-
-  def put_batch(carry):
-    slots, outside = carry
-    places = jnp.nonzero(outside, size=batch, fill_value=num_slots)[0]  # Beyond the end: no pair, dropped.
-    pairs = jax.tree.map(lambda x: jnp.take(x, places, axis=0, mode='clip'), entry)
-    new = entered(settings, decoder, shared, pairs)
-    slots = jax.tree.map(lambda old, new: old.at[places].set(new, mode='drop'), slots, new)
-    return slots, outside.at[places].set(False, mode='drop')
-
-  return jax.lax.while_loop(lambda carry: jnp.any(carry[1]), put_batch, (slots, entry.enters))[0]
+  return slot_queue.idle(slot_shapes(settings, decoder, shared, num_slots))
 
 
 def advance(
@@ -164,9 +140,8 @@ def advance(
   Returns:
     The slots, and what they found.
   """
-  slots = put_in(settings, decoder, shared, slots, entry)
-  num_slots = len(slots.labels)
-  enough = jnp.where(shared['waiting'], max(1, num_slots // REFILL_SHARE), num_slots)
+  entered_fn = functools.partial(entered, settings, decoder, shared)
+  slots = slot_queue.put_in(entered_fn, slots, entry, entry.enters)
 
   def objective_fn(w_perp):
     images = attack.decode_clipped(decoder, shared['decoder'], slots.trunk, w_perp)
@@ -183,10 +158,6 @@ def advance(
     _, _, evaluated, kept = carry
     return entry.held & ~(jnp.isposinf(kept.score) | (evaluated > settings.num_steps))
 
-  def few_are_free(carry):
-    free = jnp.sum(~searching(carry))
-    return (free < num_slots) & (free < enough)
-
   def step(carry):
     w_perp, rule_state, evaluated, kept = carry
     live = searching(carry)
@@ -195,7 +166,9 @@ def advance(
     return w_perp, rule_state, evaluated + live, kept
 
   carry = (slots.w_perp, slots.rule_state, slots.evaluated, slots.kept)
-  carry = jax.lax.while_loop(few_are_free, step, carry)
+  carry = jax.lax.while_loop(
+    lambda carry: slot_queue.few_are_free(searching(carry), shared['waiting']), step, carry
+  )
   w_perp, rule_state, evaluated, kept = carry
   slots = slots._replace(w_perp=w_perp, rule_state=rule_state, evaluated=evaluated, kept=kept)
   images, wrong = kept.best

@@ -89,8 +89,21 @@ def get_config() -> ml_collections.ConfigDict:
   c.encode.init_fmaps = (32, 48, 64)  # Its feature maps at full, half, ... resolution.
   c.encode.init_learning_rate = 2e-3
   c.encode.num_steps = 40  # N of Algorithm 1. Paper: 2000 from w_avg.
+  # adam, as in the paper | gauss_newton: steps allow for how steep the loss is in each direction (ours). The
+  # learning rate is then the share of a whole step, at most 1.
+  c.encode.rule = 'adam'
   c.encode.learning_rate = 0.05
   c.encode.final_learning_rate = 0.01  # From 3/4 of the steps on, as in the paper's listing.
+  c.encode.schedule = (
+    'step'  # step: two rates, as in the listing | cosine: falls from the first to the final.
+  )
+  # An image is finished before its N steps where its mean squared pixel error, on [-1, 1], is as low as this;
+  # 0 = none is.
+  c.encode.target_error = 0.0
+  # An image has settled when L_rec is nowhere below 1 - tolerance times its least value of patience steps
+  # ago. It then passes to the final learning rate; where it settles again, it is finished. 0 = none settles.
+  c.encode.tolerance = 0.0
+  c.encode.patience = 10
   c.encode.features = 'discriminator'  # discriminator | vgg16 | pixel
   # Names of layers; () = all of the discriminator's; of vgg16 block1_conv2, block3_conv2, block4_conv2 as in
   # the paper's listing (open: its pseudo-code has blocks 1, 2, 3). With a file of the first two blocks give
@@ -114,7 +127,7 @@ def get_config() -> ml_collections.ConfigDict:
   # photographs is about 6e4 after block1_conv2 and 2e5 after block2_conv2: the pixel term then counts for
   # nothing. (2e-5, 5e-6) bring these two layers near 1.
   c.encode.layer_weights = ()
-  c.encode.batch_size = 128
+  c.encode.batch_size = 128  # Images at work; one that is finished makes room for the next.
   c.encode.shard_size = 512  # Images per file written.
 
   c.attack = ml_collections.ConfigDict()

@@ -3,6 +3,7 @@
 python -m launch.benchmark --out=bench.json
 python -m launch.benchmark --cases=gan_step,attack_train_cnn --repeats=9
 python -m launch.benchmark --against=torch --out=bench.json
+python -m launch.benchmark --against=torch --cases=encoder_equal_quality --run=runs/digits --out=encoder.json
 python -m launch.benchmark --curves=batch,restarts,steps,resolution,devices --out=curves.json
 python -m launch.benchmark --profile=attack_train_cnn --out=profile.json
 python -m launch.benchmark --start_time=configs/digits.py --out=start.json
@@ -15,12 +16,17 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
-from advmix_jax import benchmark, measurement
+from ml_collections import ConfigDict
+
+from advmix_jax import benchmark, benchmark_run, measurement
 from advmix_jax.bench import curves, page, pipeline, profile, start_time
+from advmix_jax.stages.experiment import Experiment
 from advmix_jax.types import BadInputError
-from advmix_jax.workdir import check_writable, write_json
+from advmix_jax.workdir import Workdir, check_writable, read_json, write_json
+from configs import default
 from launch import allocation, common
 
 
@@ -29,6 +35,11 @@ def main(arguments: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(prog='python -m launch.benchmark', description=__doc__.split('\n')[0])
   parser.add_argument('--out', type=Path, help='file for the figures, JSON')
   parser.add_argument('--cases', default=','.join(benchmark.CASES), help='some of %(default)s')
+  parser.add_argument('--run', type=Path, help=f'folder of a finished run, for the case {benchmark_run.NAME}')
+  parser.add_argument(
+    '--encode_steps', type=int, default=2000, help='of it: steps from the mean (%(default)s)'
+  )
+  parser.add_argument('--encode_images', type=int, default=64, help='its images (%(default)s)')
   parser.add_argument('--repeats', type=int, default=5, help='runs of which the median counts (%(default)s)')
   parser.add_argument('--against', choices=['torch'], help='does the same work with it, in turns')
   parser.add_argument(
@@ -41,12 +52,8 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument('--from', dest='sources', default='', help='files that --out wrote, comma-separated')
   arguments = sys.argv[1:] if arguments is None else arguments
   options = parser.parse_args(arguments)
-  if options.repeats < 1:
-    raise BadInputError(f'--repeats is {options.repeats}, expected at least 1')
+  check(options)
   allocation.keep_freed_memory()
-  for flag, file in (('--out', options.out), ('--page', options.page)):
-    if file is not None:
-      check_writable(file.parent, f'{flag}={file}')
   if options.profile is not None:
     os.environ['NPROC'] = '1'  # Before jax starts: the profiler does not see all that helping threads do.
   if options.page is not None:
@@ -56,6 +63,20 @@ def main(arguments: list[str] | None = None) -> None:
   figures['command'] = shlex.join(['python', '-m', 'launch.benchmark', *arguments])
   if options.out is not None:
     write_json(options.out, figures)
+
+
+def check(options: argparse.Namespace) -> None:
+  """Raises `BadInputError` for flags that cannot work."""
+  for flag in ('repeats', 'encode_steps'):
+    if getattr(options, flag) < 1:
+      raise BadInputError(f'--{flag} is {getattr(options, flag)}, expected at least 1')
+  if benchmark_run.NAME in options.cases.split(',') and options.run is None:
+    raise BadInputError(f'--cases: {benchmark_run.NAME} needs --run, the folder of a finished run')
+  if options.run is not None and not (options.run / 'config.json').exists():
+    raise BadInputError(f'--run={options.run}: found no config.json, expected the folder of a run')
+  for flag, file in (('--out', options.out), ('--page', options.page)):
+    if file is not None:
+      check_writable(file.parent, f'{flag}={file}')
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -74,9 +95,31 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     case = pipeline.pipeline_case(options.pipeline)
     print(pipeline.in_words(case))
     return measurement.stamp(options.repeats) | {'cases': [case]}
-  return measurement.run_cases(options.cases.split(','), options.repeats, against=options.against)
+  return measure_cases(options)
+
+
+def measure_cases(options: argparse.Namespace) -> dict[str, Any]:
+  """Cases on reference networks, and the one on a run."""
+  names = options.cases.split(',')
+  experiment = open_run(options.run) if benchmark_run.NAME in names else None
+  figures = measurement.run_cases(
+    [name for name in names if name != benchmark_run.NAME], options.repeats, against=options.against
+  )
+  if experiment is not None:
+    torch_cases = None if options.against is None else measurement.load_torch()
+    sizes = (options.encode_steps, options.encode_images, options.repeats)
+    figures['cases'].append(benchmark_run.equal_quality(experiment, *sizes, torch_cases))
+    figures['run'] = str(options.run)
+  return figures
+
+
+def open_run(folder: Path) -> Experiment:
+  """A run to read from; nothing is written. Keys that its configuration lacks are the defaults."""
+  config = default.get_config()
+  with config.unlocked():
+    config.update(ConfigDict(read_json(folder / 'config.json')))
+  return Experiment(cast(Workdir, SimpleNamespace(path=folder.absolute(), config=config)))
 
 
 if __name__ == '__main__':
-  common.use_compile_cache()
   sys.exit(main())

@@ -133,6 +133,7 @@ BAD_BY_KEY = {
   'train.fmaps': ((16, 16, 32), (16, 16, 32, 0), ()),
   'train.ema_decay': (1.0, -0.1, math.nan),
   'encode.feature_layers': ((4,),),
+  'encode.tolerance': (1.0, -0.1, math.nan),
   'encode.resolution': (4, 12, -8),
   'encode.layer_weights': ((-1.0,), (math.nan, 1.0), ('a',)),
   'cutout.size': (-1,),

@@ -94,6 +94,19 @@ def test_the_first_three_quarters_of_the_steps_take_the_first_rate():
   np.testing.assert_allclose(np.median(moved[1]), 0.05, rtol=1e-3)
 
 
+def test_a_run_that_is_halted_shows_the_latents_on_their_way():
+  """At the rates of the whole run."""
+  start, images, _ = generated()
+  keys = tiny.keys(0, 4)
+  decoder, params = tiny.decoder(2)
+  whole = PIXELS._replace(num_steps=8)
+  halted = jax.jit(functools.partial(encoding.encode, decoder, no_features, whole))
+  for halt, steps, final in [(6, 6, 0.05), (8, 8, 0.01)]:
+    shorter = whole._replace(num_steps=steps, final_learning_rate=final)
+    found = halted(params, PROJECTION, keys, images, start, None, jnp.int32(halt))
+    np.testing.assert_allclose(found.w, encode_fn(shorter, no_features)(keys, images, start).w, atol=1e-5)
+
+
 def test_the_mean_start_is_w_avg_in_every_row():
   decoder, params = tiny.decoder(2)
   start = encoding.mean_start(decoder, params, 3)

@@ -1,16 +1,19 @@
 """Stage 2: encodes the images that are mixed: all training images, and the test images that are attacked.
 
-Latents are written in shards as they are made, so a rerun goes on after the last whole shard.
+Latents are written in shards as these become whole, so a rerun encodes only what is in none.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import jax
 import numpy as np
 import optax
 
-from advmix_jax import data, encoding, interruption, mixing, parallel
+from advmix_jax import data, encode_refill, encoding, interruption, parallel
+from advmix_jax.curvature import inverse_curvature
+from advmix_jax.encode_refill import Entry, Found, Stopping
 from advmix_jax.encoding import EncodeSettings
 from advmix_jax.interop.vgg16_weights import read_vgg16
 from advmix_jax.interop.weights import load_tree, save_tree
@@ -40,7 +43,14 @@ def encode_settings(networks: Networks) -> EncodeSettings:
     feature_weight=e.feature_weight,
     mixing_weight=e.mixing_weight,
     layer_weights=tuple(zip(feature_layers(networks), e.layer_weights, strict=False)),
+    schedule=e.schedule,
   )
+
+
+def stopping(networks: Networks) -> Stopping:
+  """When an image is finished early, as the `encode.*` keys have it."""
+  e = networks.config.encode
+  return Stopping(e.target_error, e.tolerance, e.patience)
 
 
 def feature_layers(networks: Networks) -> tuple[str, ...]:
@@ -106,19 +116,26 @@ def run(experiment: Experiment) -> None:
   if not todo:
     return
   features_fn, shared = load_shared(experiment)
-  encode_fn = encoder(experiment, features_fn)
+  batch_size = experiment.config.encode.batch_size
+  encoder = Encoder(experiment, features_fn, encode_settings(experiment), batch_size)
   shared = parallel.replicate(shared)
   for name, part in todo.items():
     given = shared | {'key': parallel.replicate(experiment.key(f'encode/{name}'))}
-    encode_part(experiment, name, part, functools.partial(encode_fn, given))
+    encode_part(experiment, name, part, encoder, given)
 
 
 def load_shared(experiment: Experiment) -> tuple[encoding.FeaturesFn, PyTree]:
-  """What all images are encoded with: feature function, and parameters of decoder, features and start."""
+  """What all images are encoded with: feature function; parameters of decoder, features, start, steps."""
   features_fn = features_function(experiment)
   shared = {'decoder': experiment.load_generator(), 'features': load_feature_params(experiment)}
   if experiment.config.encode.init == 'encoder':
     shared['start'] = train_start(experiment, features_fn, shared)
+  if experiment.config.encode.rule == 'gauss_newton':
+    find = functools.partial(
+      inverse_curvature, experiment.encode_decoder, features_fn, encode_settings(experiment)
+    )
+    key = experiment.key('encode/curvature')
+    shared['inverse_curvature'] = jax.jit(find)(shared['decoder'], shared['features'], key)
   return features_fn, shared
 
 
@@ -128,6 +145,11 @@ def start_model(networks: Networks) -> ImageEncoder:
   return ImageEncoder(
     tuple(config.encode.init_fmaps), decoder.num_layers, decoder.w_size, dtype=compute_dtype(config)
   )
+
+
+def start_file(experiment: Experiment) -> Path:
+  """Parameters of that network."""
+  return experiment.workdir.path / 'encode' / 'start' / 'encoder.safetensors'
 
 
 def start_latents(networks: Networks, shared: PyTree, images: Array) -> Array:
@@ -140,19 +162,41 @@ def start_latents(networks: Networks, shared: PyTree, images: Array) -> Array:
   return start
 
 
-def encoder(networks: Networks, features_fn: encoding.FeaturesFn) -> Callable[[PyTree, PyTree], PyTree]:
-  """`(shared, batch {images, index}) -> Encoded`, over all devices."""
-  decoder, settings = networks.encode_decoder, encode_settings(networks)
-
-  def encode_batch(shared, batch):
-    images = to_float(batch['images'])
-    start = start_latents(networks, shared, images)
-    keys = mixing.example_keys(shared['key'], batch['index'])
-    return encoding.encode(
-      decoder, features_fn, settings, shared['decoder'], shared['features'], keys, images, start
+def advance_fn(
+  networks: Networks, features_fn: encoding.FeaturesFn, settings: EncodeSettings
+) -> Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]:
+  """`(shared, slots, entry) -> slots, found`, over all devices; see `encode_refill.advance`."""
+  start_fn = functools.partial(start_latents, networks)
+  return parallel.pmap_carry(
+    functools.partial(
+      encode_refill.advance, settings, stopping(networks), start_fn, features_fn, networks.encode_decoder
     )
+  )
 
-  return parallel.pmap_map(encode_batch)
+
+class Encoder:
+  """Algorithm 1 in slots, over all devices; compiled once."""
+
+  def __init__(
+    self, experiment: Experiment, features_fn: encoding.FeaturesFn, settings: EncodeSettings, num_slots: int
+  ):
+    start_fn = functools.partial(start_latents, experiment)
+    self._num_slots = num_slots
+    self._empty = functools.partial(encode_refill.empty_slots, start_fn, features_fn)
+    self._advance = advance_fn(experiment, features_fn, settings)
+
+  def __call__(
+    self, shared: PyTree, part: Dataset, positions: Iterable[int]
+  ) -> Iterator[tuple[np.ndarray, Found]]:
+    """Images of a part as they are finished; see `encode_refill.encode_all`."""
+
+    def advance(slots: PyTree, entry: Entry, waiting: bool) -> tuple[PyTree, Found]:
+      interruption.check()
+      slots, found = self._advance(shared | {'waiting': np.bool_(waiting)}, slots, parallel.shard(entry))
+      return slots, parallel.unshard(found)
+
+    slots = parallel.distribute(self._empty(shared, self._num_slots, part.images.shape[1:]))
+    return encode_refill.encode_all(advance, slots, part.images, part.index, positions, self._num_slots)
 
 
 def create_start(networks: Networks, features_fn: encoding.FeaturesFn, key: Array) -> AmortisedState:
@@ -177,7 +221,7 @@ def start_step(networks: Networks) -> Callable[[AmortisedState, PyTree], PyTree]
 def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared: PyTree) -> PyTree:
   """Trains the amortised start, or reads it; its parameters."""
   config = experiment.config
-  path = experiment.workdir.path / 'encode' / 'start' / 'encoder.safetensors'
+  path = start_file(experiment)
   real = experiment.encode_splits.train.images
 
   create = functools.partial(create_start, experiment, features_fn)
@@ -208,28 +252,45 @@ def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared
   return jax.tree.map(np.asarray, state.params)
 
 
-def encode_part(
-  experiment: Experiment, name: str, part: Dataset, encode_batch: Callable[[PyTree], PyTree]
-) -> None:
-  """Encodes one part shard by shard; shards already there are kept."""
-  config = experiment.config.encode
+def encode_part(experiment: Experiment, name: str, part: Dataset, encoder: Encoder, shared: PyTree) -> None:
+  """Encodes one part; shards already there are kept.
+
+  An image enters as soon as a slot is free, whatever its shard: no slot waits for a shard to become whole.
+  """
+  size = experiment.config.encode.shard_size
   folder = experiment.latents_file(name).parent
-  starts = range(0, len(part), config.shard_size)
-  files = [folder / f'shard-{i:05}.npz' for i in range(len(starts))]
-  with track(f'encode {name}', len(part)) as update:
-    for file, start in zip(files, starts, strict=True):
-      interruption.check()
-      stop = min(start + config.shard_size, len(part))
-      if not file.exists():
-        results = []
-        for first in range(start, stop, config.batch_size):
-          positions = np.arange(first, min(first + config.batch_size, stop))
-          results.append(encode_padded(part, positions, config.batch_size, encode_batch))
-          update(int(positions[-1]) + 1, f'error {np.median(results[-1].error):.4f}')
-        w, error = (np.concatenate(x) for x in zip(*results, strict=True))
-        write_arrays(file, w=w, error=error, index=part.index[start:stop])
-      update(stop, '')
-  errors = np.concatenate([read_arrays(file)['error'] for file in files])
+  shards = {
+    folder / f'shard-{i:05}.npz': np.arange(start, min(start + size, len(part)))
+    for i, start in enumerate(range(0, len(part), size))
+  }
+  todo = {i: file for i, file in enumerate(shards) if not file.exists()}
+  positions = [p for file in todo.values() for p in shards[file]]
+  pending: dict[int, list[tuple[np.ndarray, Found]]] = {i: [] for i in todo}
+  done = len(part) - len(positions)
+  with track(f'encode {name}', len(part), done) as update:
+    for places, found in encoder(shared, part, positions):
+      for i in np.unique(places // size):
+        here = places // size == i
+        pending[i].append((places[here], jax.tree.map(lambda x, here=here: x[here], found)))
+        if sum(len(at) for at, _ in pending[i]) == len(shards[todo[i]]):
+          write_shard(todo[i], part, pending.pop(i))
+      done += len(places)
+      update(done, f'error {np.median(found.error):.4f}')
+  write_manifest(experiment, name, part, list(shards))
+
+
+def write_shard(file: Path, part: Dataset, pieces: list[tuple[np.ndarray, Found]]) -> None:
+  """Puts what was found, in any order, into the order of the images."""
+  positions = np.concatenate([at for at, _ in pieces])
+  order = np.argsort(positions)
+  found = jax.tree.map(lambda *x: np.concatenate(x)[order], *(found for _, found in pieces))
+  write_arrays(file, w=found.w, error=found.error, taken=found.taken, index=part.index[positions[order]])
+
+
+def write_manifest(experiment: Experiment, name: str, part: Dataset, files: list[Path]) -> None:
+  """What a whole part came to; its presence says that the part is whole."""
+  shards = [read_arrays(file) for file in files]
+  errors, taken = (np.concatenate([shard[key] for shard in shards]) for key in ('error', 'taken'))
   worst = np.argsort(-errors, kind='stable')[:WORST_LISTED]
   write_json(
     experiment.latents_file(name),
@@ -237,6 +298,7 @@ def encode_part(
       'shards': [file.name for file in files],
       'num_images': len(part),
       'error': {'mean': float(errors.mean()), 'median': float(np.median(errors)), 'max': float(errors.max())},
+      'steps': {'mean': float(taken.mean()), 'median': float(np.median(taken)), 'max': int(taken.max())},
       'variance_of_images': variance(part.images),
       'worst': [
         {'index': int(part.index[i]), 'label': int(part.labels[i]), 'error': float(errors[i])}
@@ -255,16 +317,6 @@ def variance(images: np.ndarray) -> float:
     chunk = images[start : start + 1024].astype(np.int64)
     total, squares = total + int(chunk.sum()), squares + int((chunk * chunk).sum())
   return (squares / images.size - (total / images.size) ** 2) / 127.5**2
-
-
-def encode_padded(
-  part: Dataset, positions: np.ndarray, batch_size: int, encode_batch: Callable[[PyTree], PyTree]
-) -> encoding.Encoded[np.ndarray]:
-  """Encodes up to `batch_size` images with a program for exactly that many."""
-  padded = np.resize(positions, batch_size)
-  batch = {'images': part.images[padded], 'index': part.index[padded].astype(np.int32)}
-  result = parallel.unshard(encode_batch(parallel.shard(batch)))
-  return jax.tree.map(lambda x: x[: len(positions)], result)
 
 
 def load_latents(experiment: Experiment, name: str) -> encoding.Encoded[np.ndarray]:

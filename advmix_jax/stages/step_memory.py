@@ -6,6 +6,7 @@
 The steps are those that the stages compile, for shapes alone.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from advmix_jax import parallel, refill
+from advmix_jax import encode_refill, parallel, refill
 from advmix_jax.methods import NEEDS_LATENTS
 from advmix_jax.models import vgg16
 from advmix_jax.models.decoder import init_generator
@@ -128,14 +129,22 @@ def start_step(networks: Networks) -> Step:
 
 
 def encode_batch(networks: Networks) -> Step:
-  """Algorithm 1 on a batch."""
-  features_fn = encode.features_function(networks)
-  given = encode_parameters(networks) | {'key': key()}
-  if networks.config.encode.init == 'encoder':
-    given['start'] = shapes(lambda key: encode.create_start(networks, features_fn, key)).params
-  size = networks.config.encode.batch_size
-  batch = {'index': numbers(size), 'images': images(size, networks.encode_resolution, jnp.uint8)}
-  return encode.encoder(networks, features_fn), (given, shard(batch))
+  """Steps of Algorithm 1, for as many slots as a batch has images."""
+  config = networks.config
+  features_fn, settings = encode.features_function(networks), encode.encode_settings(networks)
+  shared = encode_parameters(networks) | {'key': key(), 'waiting': jax.ShapeDtypeStruct((), jnp.bool_)}
+  if config.encode.init == 'encoder':
+    shared['start'] = shapes(lambda key: encode.create_start(networks, features_fn, key)).params
+  if config.encode.rule == 'gauss_newton':
+    decoder = networks.encode_decoder
+    shape = (decoder.num_layers, decoder.w_size, decoder.w_size)
+    shared['inverse_curvature'] = jax.ShapeDtypeStruct(shape, jnp.float32)
+  size, side = config.encode.batch_size, networks.encode_resolution
+  start_fn = functools.partial(encode.start_latents, networks)
+  slots = encode_refill.slot_shapes(start_fn, features_fn, shared, size, (side, side, CHANNELS))
+  flags = jax.ShapeDtypeStruct((size,), jnp.bool_)
+  entry = encode_refill.Entry(flags, flags, images(size, side, jnp.uint8), numbers(size))
+  return encode.advance_fn(networks, features_fn, settings), (shared, shard(slots), shard(entry))
 
 
 def train_step(networks: Networks, method: str) -> Step:

@@ -94,7 +94,7 @@ def encoder(scene: Scene) -> list[Section]:
 
 
 def early_latents(scene: Scene, images: np.ndarray, keys: Array) -> dict[int, np.ndarray]:
-  """Latents on the way of Algorithm 1 as the stage encode went it: `[B, L, D]` by number of steps.
+  """Latents on the way of Algorithm 1 as the stage encode went it, none of them finished early, by step.
 
   Args:
     scene: of the run.
@@ -102,7 +102,7 @@ def early_latents(scene: Scene, images: np.ndarray, keys: Array) -> dict[int, np
     keys: `[B]`, those the stage used; consumed.
 
   Returns:
-    The start, and the latents halfway; after a tenth too where there are many steps.
+    `[B, L, D]`: the start, and the latents halfway; after a tenth too where there are many steps.
   """
   experiment = scene.experiment
   features_fn, shared = encode.load_shared(experiment)
@@ -111,11 +111,9 @@ def early_latents(scene: Scene, images: np.ndarray, keys: Array) -> dict[int, np
   settings = encode.encode_settings(experiment)
   latents = {0: np.asarray(start)}
   total = settings.num_steps
-  halts = {total // 2, total // 10} if total >= MANY_STEPS else {total // 2}  # Each is a program to compile.
+  halts = {total // 2, total // 10} if total >= MANY_STEPS else {total // 2}
+  run = jax.jit(functools.partial(encoding.encode, experiment.encode_decoder, features_fn, settings))
+  given = (shared['decoder'], shared['features'], keys, targets, start, shared.get('inverse_curvature'))
   for num_steps in sorted(halts - {0}):
-    # The rate falls at three quarters: until there, a shorter run at one rate is the start of the long one.
-    shorter = settings._replace(num_steps=num_steps, final_learning_rate=settings.learning_rate)
-    function = functools.partial(encoding.encode, experiment.encode_decoder, features_fn, shorter)
-    found = jax.jit(function)(shared['decoder'], shared['features'], keys, targets, start)
-    latents[num_steps] = np.asarray(found.w)
+    latents[num_steps] = np.asarray(run(*given, jnp.int32(num_steps)).w)
   return latents

@@ -1,0 +1,151 @@
+"""The encoder of a finished run at equal quality: as good reconstructions as the paper's Algorithm 1 gives.
+
+Ours are the run's own start, steps and slots. Compared is Algorithm 1 of the paper, Adam from `w_avg`, whole
+batches for all steps, with the same networks, images and weights of the losses.
+"""
+
+import functools
+import statistics
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from advmix_jax import benchmark, encoding, mixing, parallel
+from advmix_jax.measurement import in_turns, in_words, quartiles, seconds_of, speed
+from advmix_jax.ranges import to_float
+from advmix_jax.stages import encode
+from advmix_jax.stages.experiment import Experiment, require
+from advmix_jax.types import Array, BadInputError, Dataset, PyTree
+from advmix_jax.workdir import read_metrics
+
+NAME = 'encoder_equal_quality'
+GROWTH = 1.25  # Of the number of our steps, from the run's own, until they are enough.
+
+
+def equal_quality(
+  experiment: Experiment, encode_steps: int, num_images: int, repeats: int, torch_cases: ModuleType | None
+) -> dict[str, Any]:
+  """Measures the case and prints a line; the figures are those of the other cases.
+
+  Our steps grow from the run's number until our median error is at most that of the paper's way.
+
+  Args:
+    experiment: a run whose generator and start are trained.
+    encode_steps: N, steps from `w_avg`.
+    num_images: training images that are encoded, drawn by `data.split_seed`.
+    repeats: timed runs of ours, and of `benchmark.ENCODE.num_steps` steps of theirs, from which the time of
+      all N follows.
+    torch_cases: `torch_reference.cases`; None = nothing to compare with.
+
+  Raises:
+    BadInputError: if the run is not there, or differs in what cannot be compared.
+  """
+  check_comparable(experiment, num_images)
+  if experiment.config.encode.init == 'encoder':
+    require(encode.start_file(experiment), 'encode')
+  features_fn, shared = encode.load_shared(experiment)
+  shared = shared | {'key': experiment.key('encode/train')}
+  train = experiment.encode_splits.train
+  rng = np.random.default_rng((experiment.config.data.split_seed, len(train)))
+  positions = np.sort(rng.choice(len(train), num_images, replace=False))
+  part = Dataset(train.images[positions], train.labels[positions], train.index[positions], None, 1)
+
+  arguments = plain_arguments(experiment, shared, part)
+  paper = benchmark.ENCODE._replace(num_steps=encode_steps)
+  plain = jax.jit(functools.partial(encoding.encode, experiment.encode_decoder, features_fn, paper))
+  wanted = float(np.median(plain(*arguments).error))
+
+  shared = parallel.replicate(shared)
+  num_slots = min(experiment.config.encode.batch_size, num_images)
+  settings = encode.encode_settings(experiment)
+  while True:
+    encoder = encode.Encoder(experiment, features_fn, settings, num_slots)
+    pieces = [found for _, found in encoder(shared, part, range(num_images))]
+    error, taken = (np.concatenate([getattr(found, k) for found in pieces]) for k in ('error', 'taken'))
+    if np.median(error) <= wanted or settings.num_steps >= encode_steps:
+      break
+    settings = settings._replace(num_steps=min(int(settings.num_steps * GROWTH) + 1, encode_steps))
+
+  runs = [lambda: list(encoder(shared, part, range(num_images)))]
+  theirs = None
+  if torch_cases is not None:
+    sizes = benchmark.Networks(
+      w_size=experiment.decoder.latent_size, mixing_level=experiment.config.attack.mixing_level
+    )
+    params, features, *rest = arguments
+    case = benchmark.Case(lambda: None, num_images, None, {}, (params, {'params': features}, *rest))
+    theirs = torch_cases.fastest('encoder_step', case, sizes, seconds_of)
+    runs.append(theirs.run)
+  seconds = in_turns(runs, repeats)
+  figures: dict[str, Any] = {
+    'name': NAME,
+    **speed(seconds[0], num_images),
+    'flops_per_sec': None,
+    'share_of_matmul_peak': None,
+    'ratio_vs_torch': None,
+  }
+  if theirs is not None:
+    whole = [s * encode_steps / benchmark.ENCODE.num_steps for s in seconds[1]]
+    ratios = [b / a for a, b in zip(seconds[0], whole, strict=True)]
+    figures |= {
+      'ratio_vs_torch': statistics.median(ratios),
+      'ratio_quartiles': quartiles(ratios),
+      'torch': {
+        'variant': theirs.variant,
+        'tried': theirs.tried,
+        'measured_steps': benchmark.ENCODE.num_steps,  # The time of all steps is that of these, scaled.
+        **speed(whole, num_images),
+      },
+    }
+  described = {
+    'reached': bool(np.median(error) <= wanted),
+    'median_error': float(np.median(error)),
+    'plain_median_error': wanted,  # By the plain loop in jax, which does what PyTorch does.
+    'steps': settings.num_steps,
+    'mean_steps_taken': float(taken.mean()),
+    'plain_steps': encode_steps,
+    'start_seconds_per_image': start_seconds(experiment),
+  }
+  print(f'{NAME:20} {in_words(figures, described)}', flush=True)
+  return figures | described
+
+
+def check_comparable(experiment: Experiment, num_images: int) -> None:
+  """Raises `BadInputError` where the paper's listing in PyTorch would do something else than the run."""
+  e, g = experiment.config.encode, experiment.config.generator
+  paper = benchmark.ENCODE
+  expected: list[tuple[str, Any, Any]] = [
+    ('encode.features', e.features, 'discriminator'),
+    ('encode.feature_layers', tuple(e.feature_layers), ()),
+    ('encode.layer_weights', tuple(e.layer_weights), ()),
+    ('generator.architecture', g.architecture, 'stylegan1'),
+    ('generator.structure', g.structure, 'fixed'),
+    ('generator.conditional', g.conditional, False),
+    ('generator.path', g.path, ''),
+  ] + [(f'encode.{k}', e[k], getattr(paper, k)) for k in ('pixel_weight', 'feature_weight', 'mixing_weight')]
+  for key, found, wanted in expected:
+    if found != wanted:
+      raise BadInputError(f'--run: config.{key} of the run is {found!r}, expected {wanted!r} for {NAME}')
+  available = len(experiment.encode_splits.train)
+  if not 1 <= num_images <= available:
+    raise BadInputError(f'--encode_images is {num_images}, expected 1 to the {available} training images')
+  parallel.check_divisible(min(num_images, e.batch_size), '--encode_images, or config.encode.batch_size,')
+
+
+def plain_arguments(experiment: Experiment, shared: PyTree, part: Dataset) -> tuple[Array, ...]:
+  """What `encoding.encode` is given from `params` on: all images, from `w_avg`."""
+  keys = mixing.example_keys(shared['key'], jnp.asarray(part.index.astype(np.int32)))
+  start = encoding.mean_start(experiment.encode_decoder, shared['decoder'], len(part))
+  return shared['decoder'], shared['features'], keys, jnp.asarray(to_float(part.images)), start
+
+
+def start_seconds(experiment: Experiment) -> float | None:
+  """Time that the training of the start took for each image of the run; None where it says nothing of it."""
+  config = experiment.config.encode
+  rates = read_metrics(experiment.workdir.path / 'metrics.jsonl').get('timing/encoder/images_per_sec')
+  if config.init != 'encoder' or not rates:
+    return None
+  return 2000 * config.init_kimg / statistics.median(rates.values()) / len(experiment.splits.train)

@@ -1,0 +1,79 @@
+"""A fixed number of slots through which any number of items pass, each slot at a step of its own.
+
+All shapes are static, so what steps the slots is compiled once. The host fills idle slots from a queue
+(`fill`); on the device `put_in` starts what is new.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from advmix_jax.types import Array, PyTree
+
+Item = TypeVar('Item')
+
+# Slots are refilled when one in so many is free, in batches of as many. Until then free slots waste up to
+# this share of each step; with smaller shares, small batches and waiting for the host cost more.
+REFILL_SHARE = 8
+
+
+def fill(held: np.ndarray, queue: Iterator[Item]) -> tuple[np.ndarray, list[Item], bool]:
+  """Gives idle slots an item each.
+
+  Args:
+    held: `[S]` bool, the slots that have one; changed.
+    queue: of the items; those taken are gone.
+
+  Returns:
+    The slots that are new, their items, and whether there may be more: the queue filled all slots.
+  """
+  idle = np.flatnonzero(~held)
+  items = list(itertools.islice(queue, len(idle)))
+  new = idle[: len(items)]
+  held[new] = True
+  return new, items, len(items) == len(idle)
+
+
+def idle(shapes: PyTree) -> PyTree:
+  """Idle slots of these shapes on the host, zeros throughout."""
+  return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+def put_in(entered_fn: Callable[[PyTree], PyTree], slots: PyTree, entry: PyTree, enters: Array) -> PyTree:
+  """Starts the items that are new, a batch of `S / REFILL_SHARE` at a time.
+
+  Args:
+    entered_fn: from an entry of any number of items to slots that hold them, at their starts.
+    slots: leaves with the leading axis S.
+    entry: what the items are, leaves with the leading axis S; read where an item is new.
+    enters: `[S]` bool, the item is new.
+
+  Returns:
+    The slots.
+  """
+  num_slots = len(enters)
+  batch = max(1, num_slots // REFILL_SHARE)
+
+  def put_batch(carry):
+    slots, outside = carry
+    places = jnp.nonzero(outside, size=batch, fill_value=num_slots)[0]  # Beyond the end: no item, dropped.
+    items = jax.tree.map(lambda x: jnp.take(x, places, axis=0, mode='clip'), entry)
+    slots = jax.tree.map(lambda old, new: old.at[places].set(new, mode='drop'), slots, entered_fn(items))
+    return slots, outside.at[places].set(False, mode='drop')
+
+  return jax.lax.while_loop(lambda carry: jnp.any(carry[1]), put_batch, (slots, enters))[0]
+
+
+def few_are_free(live: Array, waiting: Array) -> Array:
+  """Whether it is too early to refill.
+
+  Args:
+    live: `[S]` bool, the slot is at work.
+    waiting: bool, there are more items; if not, all slots work to their ends.
+  """
+  free, num_slots = jnp.sum(~live), len(live)
+  return (free < num_slots) & (free < jnp.where(waiting, max(1, num_slots // REFILL_SHARE), num_slots))
