@@ -5,10 +5,20 @@
         --config.data.dir=CELEBA --config.generator.path=runs/ffhq/gan --config.encode.vgg16_weights=FILE
 
 Variants:
-  gan: StyleGAN 1 as published for one accelerator, on pictures of 1024 pixels (DIR as for folder.py).
+  gan: StyleGAN 1 as published for one accelerator, on pictures of 1024 pixels (DIR as for folder.py). Where
+    1024 pixels are drawn, the minibatch of 4 goes in two parts, so the discriminator's minibatch standard
+    deviation is of two images each there.
   mix: celeba.py:paper with a generator of 1024 pixels, from `gan` or from launch.convert.
 
-Not run yet.
+Every step is planned below 16 GiB for one device (of the methods, advmix needs most). In GiB, batch and part
+in brackets, as the compiler for CPUs of jax 0.10.2 plans them; an accelerator's plans differently:
+
+    python -m launch.memory --config=configs/ffhq1024.py:gan
+      while 8 to 512 pixels are drawn at most 12.0 (8, 8 at 256 pixels); 1024 pixels 7.3 (4, 2)
+    python -m launch.memory --config=configs/ffhq1024.py:mix --config.train.methods=advmix
+      encode 7.8 (4, 4); train/advmix 8.6 (64, 8); evaluate 8.3 (8, 8)
+
+Nothing of it has been run yet.
 """
 
 import ml_collections
