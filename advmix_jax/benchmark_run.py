@@ -65,6 +65,7 @@ def equal_quality(
     encoder = encode.Encoder(experiment, features_fn, settings, num_slots)
     pieces = [found for _, found in encoder(shared, part, range(num_images))]
     error, taken = (np.concatenate([getattr(found, k) for found in pieces]) for k in ('error', 'taken'))
+    print(f'{settings.num_steps} steps: median error {np.median(error):.5f}, wanted {wanted:.5f}', flush=True)
     if np.median(error) <= wanted or settings.num_steps >= encode_steps:
       break
     settings = settings._replace(num_steps=min(int(settings.num_steps * GROWTH) + 1, encode_steps))
