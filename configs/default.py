@@ -15,7 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
   # styles, statistics, images, logits and losses are float32 in any case. On CPU bfloat16 brings nothing.
   c.precision = 'float32'
   # Backward passes through generator and discriminator compute each layer again instead of keeping what is
-  # within it: less memory, about a third more time.
+  # within it: less memory, more time.
   c.remat = False
 
   c.data = ml_collections.ConfigDict()

@@ -83,6 +83,11 @@ def test_celeba_of_the_paper_asks_for_a_generator():
   assert complaint(config).startswith('config.generator.path: ffhq/architecture.json is missing')
 
 
+def test_color_mnist_as_in_the_paper_asks_for_weights():
+  text = complaint(load('color_mnist', 'paper_exact'))
+  assert text.startswith("config.encode.vgg16_weights is ''")
+
+
 @pytest.mark.parametrize('name, variant', CONFIGS)
 def test_every_configuration_goes_through_json(name, variant):
   config = load(name, variant)
@@ -96,7 +101,7 @@ def test_every_configuration_goes_through_json(name, variant):
   'name, variants',
   [
     ('celeba', 'small and paper'),
-    ('color_mnist', 'cpu and paper'),
+    ('color_mnist', 'cpu, paper and paper_exact'),
     ('ffhq1024', 'gan and mix'),
     ('folder', '32, 64, 128'),
     ('rgb_mnist', 'red99, red999'),
