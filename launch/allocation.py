@@ -1,23 +1,20 @@
-"""Keeps freed memory in the process."""
+"""Memory in large pages for the program that is being started."""
 
-import ctypes
+import os
+import platform
 import sys
 
-# Parameters of glibc's mallopt(3).
-TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8
+TUNABLES = 'GLIBC_TUNABLES'
 
 
-def keep_freed_memory() -> None:
-  """Makes glibc reuse the memory that a step frees; to be called before there are threads. Elsewhere nothing.
+def use_large_pages() -> None:
+  """Begins the program anew with glibc's large pages, which can be asked for at a start alone.
 
-  The buffers of a step are too large for its heap, so by default every step gets new pages from the system,
-  which has to clear them. The price is that the process stays as large as it was at its largest.
+  The buffers of a step are too large for malloc's heap, so every step gets new pages from the system, which
+  has to clear and to map them: with large ones there is less of that. To be called first of all, and only by
+  what is started from a command line. Elsewhere, and where the variable is set, nothing happens.
   """
-  if not sys.platform.startswith('linux'):
+  if platform.libc_ver()[0] != 'glibc' or TUNABLES in os.environ:
     return
-  library = ctypes.CDLL(None)
-  if not hasattr(library, 'gnu_get_libc_version'):
-    return
-  library.mallopt(ARENA_MAX, 1)  # Only the first arena can hold large blocks.
-  library.mallopt(MMAP_MAX, 0)
-  library.mallopt(TRIM_THRESHOLD, 2**31 - 1)
+  os.environ[TUNABLES] = 'glibc.malloc.hugetlb=1'
+  os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -11,7 +11,6 @@ from typing import Any
 
 from advmix_jax import benchmark
 from advmix_jax.bench import devices
-from launch import allocation
 
 
 def main(given: str) -> None:
@@ -21,5 +20,4 @@ def main(given: str) -> None:
 
 
 if __name__ == '__main__':
-  allocation.keep_freed_memory()
   main(sys.argv[1])

@@ -53,7 +53,6 @@ def main(arguments: list[str] | None = None) -> None:
   arguments = sys.argv[1:] if arguments is None else arguments
   options = parser.parse_args(arguments)
   check(options)
-  allocation.keep_freed_memory()
   if options.profile is not None:
     os.environ['NPROC'] = '1'  # Before jax starts: the profiler does not see all that helping threads do.
   if options.page is not None:
@@ -122,4 +121,5 @@ def open_run(folder: Path) -> Experiment:
 
 
 if __name__ == '__main__':
+  allocation.use_large_pages()
   sys.exit(main())

@@ -50,6 +50,7 @@ DOWNLOAD = flags.DEFINE_bool('download', False, 'Fetch missing data files into c
 
 def main(stages: tuple[str, ...] | None = None) -> None:
   """Runs the named stages, or those of the configuration, and exits with their status."""
+  allocation.use_large_pages()
   sys.exit(run(sys.argv, stages))
 
 
@@ -147,7 +148,6 @@ def use_compile_cache() -> None:
 @exit_status
 def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
   """Checks everything, then runs."""
-  allocation.keep_freed_memory()
 
   from advmix_jax import config_check, interruption
   from advmix_jax.data import mnist

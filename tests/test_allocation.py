@@ -1,35 +1,42 @@
-"""Memory that was freed is reused, not asked for again from the system."""
+"""A program that asks for large pages begins anew, once, as it was called."""
 
+import json
+import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-PAGES = """
-import resource, sys, threading
+PROGRAM = """
+import json, os, sys
 from launch import allocation
-if sys.argv[1] == 'kept':
-  allocation.keep_freed_memory()
-pages = []
-def work():
-  for _ in range(5):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    block = b'1' * 100_000_000
-    del block
-    pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-thread = threading.Thread(target=work)
-thread.start()
-thread.join()
-print(pages[-1])
+print('begun')
+sys.stdout.flush()
+allocation.use_large_pages()
+print(json.dumps([os.environ.get(allocation.TUNABLES), sys.argv]))
 """
 
 
-def pages_of_a_later_step(mode):
-  done = subprocess.run([sys.executable, '-c', PAGES, mode], capture_output=True, text=True, check=True)
-  return int(done.stdout)
+def run(tmp_path, environment):
+  (tmp_path / 'program.py').write_text(PROGRAM)
+  others = {key: value for key, value in os.environ.items() if key != 'GLIBC_TUNABLES'}
+  paths = {'PYTHONPATH': str(Path(__file__).parents[1])}
+  command = [sys.executable, '-B', str(tmp_path / 'program.py'), '--flag', 'two words']
+  done = subprocess.run(
+    command, env=others | paths | environment, capture_output=True, text=True, check=True, cwd=tmp_path
+  )
+  *begun, last = done.stdout.splitlines()
+  tunables, arguments = json.loads(last)
+  assert arguments == command[2:]
+  return len(begun), tunables
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='glibc alone has these settings')
-def test_a_large_block_is_not_cleared_again():
-  assert pages_of_a_later_step('kept') < 100 < pages_of_a_later_step('as it is')
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='glibc alone has this setting')
+def test_the_program_begins_anew_once_with_the_same_arguments(tmp_path):
+  assert run(tmp_path, {}) == (2, 'glibc.malloc.hugetlb=1')
+
+
+def test_a_setting_that_is_there_is_left_alone(tmp_path):
+  assert run(tmp_path, {'GLIBC_TUNABLES': 'glibc.malloc.perturb=0'}) == (1, 'glibc.malloc.perturb=0')
