@@ -21,13 +21,13 @@ pytestmark = [
 ]
 FAST_FORM = 'b01f_01io->b01f'
 STEPS = {
-  'GAN': ('gan_step', {'with_r1': False}),
-  'GAN with R1': ('gan_step', {'with_r1': True}),
-  'start of the encoder': ('amortised_step', {}),
-  'encoder': ('encoder.encode_batch', {}),
-  'nominal and AdvMix': ('train_step', {}),
-  'attack of evaluation': ('advance', {}),
-  'prediction': ('predictions', {}),
+  'GAN': ('gan.gan_step', {'with_r1': False}),
+  'GAN with R1': ('gan.gan_step', {'with_r1': True}),
+  'start of the encoder': ('amortised.amortised_step', {}),
+  'encoder': ('encode_refill.advance', {}),
+  'nominal and AdvMix': ('classifier.train_step', {}),
+  'attack of evaluation': ('refill.advance', {}),
+  'prediction': ('evaluation.predictions', {}),
 }
 CASES = (
   pytest.param('gan_step_r1', marks=pytest.mark.slow),  # The run above has it too.
@@ -89,8 +89,8 @@ def test_steps_of_a_run_hold_fast_convolutions_alone(run, name, keywords):
 
 
 def test_attacks_of_a_run_leave_the_trunk_alone(run):
-  _, advmix, _ = run.of('train_step')
-  (evaluation,) = run.of('advance')
+  _, advmix, _ = run.of('classifier.train_step')
+  (evaluation,) = run.of('refill.advance')
   for step in (advmix, evaluation):
     (text,) = step.programs
     assert_trunk_outside(hlo.parse(text))
@@ -134,14 +134,14 @@ def test_a_run_has_one_program_for_each_step(run):
   """The GAN's two: with R1 and without. The second classifier's two: that of the process after the break."""
   made = collections.Counter(step.name for step in run.steps if step.calls)
   assert made == {
-    'gan_step': 2,
-    'amortised_step': 1,
-    'encoder.encode_batch': 1,
-    'train_step': 3,
-    'advance': 1,
-    'predictions': 1,
+    'gan.gan_step': 2,
+    'amortised.amortised_step': 1,
+    'encode_refill.advance': 1,
+    'classifier.train_step': 3,
+    'refill.advance': 1,
+    'evaluation.predictions': 1,
   }
-  _, first, second = run.of('train_step')
+  _, first, second = run.of('classifier.train_step')
   assert first.calls == watched_run.INTERRUPTED_AT and second.calls == CLASSIFIER_STEPS - first.calls
   assert computed(first.programs[0]) == computed(second.programs[0])
 
@@ -169,9 +169,9 @@ def waits(run, name):
 def test_steps_follow_each_other_without_waiting_for_the_devices(run):
   """The host waits when it logs, and then for the values of the log before, long there: two metrics."""
   log = watched_run.LOGGED
-  (encoder,) = waits(run, 'amortised_step')
+  (encoder,) = waits(run, 'amortised.amortised_step')
   assert encoder == [0] * (watched_run.STEPS_OF_ENCODER - 1)
-  nominal, advmix, _ = waits(run, 'train_step')
+  nominal, advmix, _ = waits(run, 'classifier.train_step')
   assert nominal == [2 if step % log == 0 and step > log else 0 for step in range(1, CLASSIFIER_STEPS)]
   assert advmix == [0] * (watched_run.INTERRUPTED_AT - 1)
 
@@ -182,7 +182,7 @@ def test_steps_of_the_gan_wait_for_logs_and_grids_of_samples_alone(run):
   for kind, what, *_ in run.events:
     if kind == 'wait':
       number += 1
-    elif what == 'gan_step':
+    elif what == 'gan.gan_step':
       found.append(number)
       number = 0
     else:
@@ -192,6 +192,6 @@ def test_steps_of_the_gan_wait_for_logs_and_grids_of_samples_alone(run):
   assert found[log] == 4  # Two losses, two scores.
 
 
-def test_what_was_found_is_read_once_a_batch(run):
-  """Encoding reads latents and errors, evaluation three results of its slots, predictions one."""
-  assert waits(run, 'encoder.encode_batch') == [[2] * (ENCODED_BATCHES - 1)]
+def test_what_the_encoder_found_is_read_once_its_slots_are_done(run):
+  """What is finished, latents, errors and steps. All images take the same steps, so all slots end at once."""
+  assert waits(run, 'encode_refill.advance') == [[4] * (ENCODED_BATCHES - 1)]

@@ -56,6 +56,7 @@ def penalty(model, params, noise, w, direction, mean, axis_name=None):
 
 def test_its_gradient_in_the_parameters_agrees_with_finite_differences(tiny_generator):
   model, params = tiny_generator
+  model = model.clone(dtype=jnp.float64)
   with jax.enable_x64(True):
     params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params)
     w, images = (

@@ -30,7 +30,7 @@ class Step:
   """A function that `parallel` compiles.
 
   Attributes:
-    name: of the Python function.
+    name: of the Python function, with its module's.
     keywords: it was given by partials.
     traces: how often the Python function ran.
     programs: HLO of what was compiled for its calls.
@@ -76,7 +76,7 @@ def named(fn: Callable) -> tuple[str, dict[str, Any]]:
   while isinstance(fn, functools.partial):
     keywords |= fn.keywords
     fn = fn.func
-  return fn.__qualname__.replace('.<locals>', ''), keywords
+  return f'{fn.__module__.rpartition(".")[2]}.{fn.__qualname__}', keywords
 
 
 class Run:
@@ -148,7 +148,7 @@ def whole_run(folder: Path) -> Run:
   requested = interruption.requested
 
   def requested_once() -> bool:
-    trained = [step.calls for step in run.of('train_step')]
+    trained = [step.calls for step in run.of('classifier.train_step')]
     if len(trained) == 2 and trained[1] == INTERRUPTED_AT:
       received.append(signal.SIGTERM)
     return requested()

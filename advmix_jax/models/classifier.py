@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax.linen import initializers
 
 from advmix_jax.models import conv
-from advmix_jax.models.layers import Dtype, along_channels
+from advmix_jax.models.layers import Dtype, along_channels, at_least_float32
 from advmix_jax.types import Array
 
 
@@ -32,10 +32,10 @@ class TruncatedVGG(nn.Module):
     for i, features in enumerate(self.fmaps):
       kernel = self.param(f'conv_{i}', initializers.he_normal(), (3, 3, x.shape[-1], features))
       bias = self.param(f'bias_{i}', initializers.zeros, (features,))
-      x = nn.relu(conv.conv2d(x, kernel).astype(jnp.float32) + along_channels(bias, 4)).astype(self.dtype)
+      x = nn.relu(at_least_float32(conv.conv2d(x, kernel)) + along_channels(bias, 4)).astype(self.dtype)
       if i % 2:
         x = conv.max_pool(x)
-    return nn.Dense(self.num_classes, name='dense')(x.reshape(x.shape[0], -1).astype(jnp.float32))
+    return nn.Dense(self.num_classes, name='dense')(at_least_float32(x.reshape(x.shape[0], -1)))
 
 
 class Linear(nn.Module):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from advmix_jax.models import conv
 from advmix_jax.models.growing import Lod, fade, is_fading, resolve_lod
-from advmix_jax.models.layers import Conv, Dense, Dtype, leaky_relu, recomputed
+from advmix_jax.models.layers import Conv, Dense, Dtype, at_least_float32, leaky_relu, recomputed
 from advmix_jax.models.mapping import given_labels
 from advmix_jax.types import Array, PyTree
 
@@ -106,13 +106,13 @@ class Discriminator(nn.Module):
     for k in range(lod.floor, len(self.convs)):
       block = recomputed(lambda model, x, k=k: model._block(k, x), self)
       activation, x = block(self, x)
-      activations[f'block_{activation.shape[1]}'] = activation.astype(jnp.float32)
+      activations[f'block_{activation.shape[1]}'] = at_least_float32(activation)
       if self.is_initializing() and self.structure == 'linear':
         self._from_rgb(conv.downsample_mean(images, 2 ** (k + 1)), k + 1)
       if k == lod.floor and is_fading(lod):
         x = fade(x, self._from_rgb(conv.downsample_mean(images, 2), k + 1), lod)
       x = x.astype(self.dtype)
-    activations['block_4'] = x.astype(jnp.float32)
+    activations['block_4'] = at_least_float32(x)
     return activations
 
   def _block(self, k: int, x: Array) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ from flax.linen import initializers
 
 from advmix_jax.models import conv, fir
 from advmix_jax.models.discriminator import minibatch_stddev
-from advmix_jax.models.layers import SQRT2, Dense, Dtype, along_channels, recomputed
+from advmix_jax.models.layers import SQRT2, Dense, Dtype, along_channels, at_least_float32, recomputed
 from advmix_jax.models.stylegan2_layers import Mapping, activate, check_labels, clamp
 from advmix_jax.types import Array
 
@@ -35,7 +35,7 @@ class EqualizedConv(nn.Module):
     shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
     weight = self.param('weight', initializers.normal(1.0), shape) / math.sqrt(math.prod(shape[:3]))
     bias = self.param('bias', initializers.zeros, (self.features,))
-    x = conv.conv2d(x.astype(self.dtype), weight).astype(jnp.float32)
+    x = at_least_float32(conv.conv2d(x.astype(self.dtype), weight))
     return clamp(activate(x + along_channels(bias, 4)), self.conv_clamp).astype(self.dtype)
 
 
@@ -59,7 +59,7 @@ class Down(nn.Module):
     weight = self.param('weight', initializers.normal(1.0), (3, 3, channels, self.features))
     bias = self.param('bias', initializers.zeros, (self.features,))
     skip = self.param('skip', initializers.normal(1.0), (1, 1, channels, self.features))
-    x = fir.downsample_conv(x, weight / math.sqrt(9 * channels)).astype(jnp.float32)
+    x = at_least_float32(fir.downsample_conv(x, weight / math.sqrt(9 * channels)))
     x = clamp(activate(x + along_channels(bias, 4)), self.conv_clamp)
     other = conv.conv2d(fir.downsample(block_input), skip / math.sqrt(channels))
     return ((x + other) / SQRT2).astype(self.dtype)
@@ -130,8 +130,8 @@ class Discriminator2(nn.Module):
     for k in range(len(self.convs)):
       block = recomputed(lambda model, x, k=k: model._block(k, x), self)
       activation, x = block(self, x)
-      activations[f'block_{activation.shape[1]}'] = activation.astype(jnp.float32)
-    activations['block_4'] = x.astype(jnp.float32)
+      activations[f'block_{activation.shape[1]}'] = at_least_float32(activation)
+    activations['block_4'] = at_least_float32(x)
     return activations
 
   def _block(self, k: int, x: Array) -> tuple[Array, Array]:
@@ -145,7 +145,7 @@ class Discriminator2(nn.Module):
     x = self.features(images)['block_4']
     if self.mbstd_num_features:
       x = minibatch_stddev(x, self.mbstd_group_size or sys.maxsize, axis_name, self.mbstd_num_features)
-    x = self.conv(x).astype(jnp.float32)
+    x = at_least_float32(self.conv(x))
     x = x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)  # Official weights expect C, H, W.
     x = self.out(activate(self.dense(x)))
     if labels is None:

@@ -22,6 +22,11 @@ SQRT2 = math.sqrt(2.0)
 Dtype = Any
 
 
+def at_least_float32(x: Array) -> Array:
+  """`x` in float32, or as it is where that is more precise."""
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def recomputed(fn: Callable, module: Any) -> Callable:
   """`fn(module, *arrays)`; where `module.remat`, what it computes inside is not kept for a backward pass."""
   return nn.remat(fn) if module.remat and not module.is_initializing() else fn
@@ -83,4 +88,4 @@ class Conv(nn.Module):
     weight = weight * (self.gain / math.sqrt(math.prod(shape[:3])))
     x = x.astype(self.dtype)
     y = conv.downsample_conv(x, weight) if self.downsample else conv.conv2d(x, weight)
-    return y.astype(jnp.float32) + along_channels(bias, y.ndim)
+    return at_least_float32(y) + along_channels(bias, y.ndim)

@@ -15,7 +15,16 @@ from flax.linen import initializers
 
 from advmix_jax.models import conv
 from advmix_jax.models.growing import Lod, fade, is_fading, resolve_lod
-from advmix_jax.models.layers import SQRT2, Conv, Dense, Dtype, along_channels, leaky_relu, recomputed
+from advmix_jax.models.layers import (
+  SQRT2,
+  Conv,
+  Dense,
+  Dtype,
+  along_channels,
+  at_least_float32,
+  leaky_relu,
+  recomputed,
+)
 from advmix_jax.models.mapping import Mapping
 from advmix_jax.types import Array, PyTree
 
@@ -72,7 +81,7 @@ class StyledLayer(nn.Module):
         x = conv.blur(x) if self.blur else x
       else:
         x = conv.conv2d(x, kernel)
-    x = x.astype(jnp.float32) + noise * along_channels(self.noise_weight, 4)
+    x = at_least_float32(x) + noise * along_channels(self.noise_weight, 4)
     x = leaky_relu(x + along_channels(self.bias, 4), self.slope)
     x = x - jnp.mean(x, axis=(1, 2), keepdims=True)
     x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=(1, 2), keepdims=True) + 1e-8)

@@ -11,7 +11,15 @@ import jax.numpy as jnp
 from flax.linen import initializers
 
 from advmix_jax.models import conv, fir
-from advmix_jax.models.layers import SQRT2, Dense, Dtype, along_channels, leaky_relu, pixel_norm
+from advmix_jax.models.layers import (
+  SQRT2,
+  Dense,
+  Dtype,
+  along_channels,
+  at_least_float32,
+  leaky_relu,
+  pixel_norm,
+)
 from advmix_jax.types import Array
 
 
@@ -113,7 +121,7 @@ class StyledConv(nn.Module):
     norm = jnp.square(scale) @ jnp.sum(jnp.square(weight), axis=(0, 1))
     x = (x * scale[:, None, None]).astype(self.dtype)
     x = fir.upsample_conv(x, weight) if self.upsample else conv.conv2d(x, weight)
-    x = x.astype(jnp.float32) * jax.lax.rsqrt(norm + 1e-8)[:, None, None]
+    x = at_least_float32(x) * jax.lax.rsqrt(norm + 1e-8)[:, None, None]
     if noise is not None:
       x = x + noise * noise_strength
     return clamp(activate(x + along_channels(bias, 4)), self.conv_clamp).astype(self.dtype)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from advmix_jax.models import conv
-from advmix_jax.models.layers import Dtype
+from advmix_jax.models.layers import Dtype, at_least_float32
 from advmix_jax.types import Array, PyTree
 
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -85,10 +85,10 @@ def vgg16_features(
     if name in POOLS:
       x = conv.max_pool(x)
     else:
-      x = conv.conv2d(x, params[name]['weight']).astype(jnp.float32)
+      x = at_least_float32(conv.conv2d(x, params[name]['weight']))
       x = jax.nn.relu(x + params[name]['bias'][None, None, None]).astype(dtype)
     if name in layers:
-      found[name] = x.astype(jnp.float32)
+      found[name] = at_least_float32(x)
   return {name: found[name] for name in layers}
 
 
