@@ -43,6 +43,13 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
   )
 
 
+@pytest.fixture(scope='module', autouse=True)
+def programs_are_dropped() -> Iterator[None]:
+  """A compiled program takes maps of memory; with those of all tests the system's limit would be reached."""
+  yield
+  jax.clear_caches()
+
+
 @pytest.fixture(scope='module')
 def quick_compile() -> Iterator[None]:
   """For modules whose time goes into compiling: XLA's optimisations are left out."""

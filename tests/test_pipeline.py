@@ -127,7 +127,10 @@ def test_a_workdir_of_another_seed_is_refused(launch, finished):
     ('--config=configs/none.py', ('--config=configs/none.py: found no such file',)),
     ('--config=README.md', ('--config=README.md: SyntaxError: ',)),
     ('--config=configs/__init__.py', ('--config=configs/__init__.py: expected a function get_config',)),
-    ('--config=configs/color_mnist.py:gpu', ('--config=configs/color_mnist.py: ', 'cpu and paper', 'gpu')),
+    (
+      '--config=configs/color_mnist.py:gpu',
+      ('--config=configs/color_mnist.py: ', 'cpu, paper and paper_exact', 'gpu'),
+    ),
     ('--no_such_flag', ('no_such_flag',)),
     ('stray', ("'stray'",)),
     ('--workdir=', ('--workdir is missing',)),

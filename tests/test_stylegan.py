@@ -228,7 +228,8 @@ def test_features_of_the_discriminator_do_not_mix_examples_but_its_score_does():
 
 def test_gradients_agree_with_finite_differences():
   """In `w_perp`, through the fine part, as the attack follows them; in double precision."""
-  decoder, params = tiny.decoder(2)  # Made outside, as it is kept for other tests.
+  _, params = tiny.decoder(2)  # Made outside, as it is kept for other tests.
+  decoder = generator_decoder(tiny.generator((6, 4)).clone(dtype=jnp.float64), 2)
   with jax.enable_x64(True):
     params = jax.tree.map(lambda x: x.astype(jnp.float64), params)
     w, direction, weights = (

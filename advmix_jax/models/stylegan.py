@@ -6,6 +6,7 @@ instance normalisation is independent of `w`: `features` computes that, `style` 
 the upsampling convolution in front of it is not repeated for every variant of an image.
 """
 
+import functools
 import math
 
 import flax.linen as nn
@@ -168,10 +169,11 @@ class StyleGAN(nn.Module):
       )
       for i, size in enumerate(self.noise_sizes)
     ]
-    self.to_rgb = Conv(self.image_channels, kernel_size=1, gain=1.0)
+    image_dtype = jnp.promote_types(self.dtype, jnp.float32)
+    to_rgb = functools.partial(Conv, self.image_channels, kernel_size=1, gain=1.0, dtype=image_dtype)
+    self.to_rgb = to_rgb()
     if self.structure == 'linear':
-      lower = range(1, len(self.fmaps))
-      self.to_rgb_lod = {str(n): Conv(self.image_channels, kernel_size=1, gain=1.0) for n in lower}
+      self.to_rgb_lod = {str(n): to_rgb() for n in range(1, len(self.fmaps))}
 
   def __call__(self, z: Array, noise: tuple[Array, ...], labels: Array | None = None) -> Array:
     """`z [B, Z]`, and labels `[B, K]` for a conditional generator, to images `[B, R, R, C]`."""
