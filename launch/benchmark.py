@@ -27,7 +27,7 @@ from advmix_jax.stages.experiment import Experiment
 from advmix_jax.types import BadInputError
 from advmix_jax.workdir import Workdir, check_writable, read_json, write_json
 from configs import default
-from launch import allocation, common
+from launch import common
 
 
 @common.exit_status
@@ -121,5 +121,4 @@ def open_run(folder: Path) -> Experiment:
 
 
 if __name__ == '__main__':
-  allocation.use_large_pages()
   sys.exit(main())
