@@ -105,9 +105,8 @@ def measure_cases(options: argparse.Namespace) -> dict[str, Any]:
     [name for name in names if name != benchmark_run.NAME], options.repeats, against=options.against
   )
   if experiment is not None:
-    torch_cases = None if options.against is None else measurement.load_torch()
     sizes = (options.encode_steps, options.encode_images, options.repeats)
-    figures['cases'].append(benchmark_run.equal_quality(experiment, *sizes, torch_cases))
+    figures['cases'].append(benchmark_run.equal_quality(experiment, *sizes, options.against))
     figures['run'] = str(options.run)
   return figures
 
