@@ -19,7 +19,7 @@ class TorchProcess:
   def __init__(self, networks: benchmark.Networks):
     context = multiprocessing.get_context('spawn')
     self._pipe, theirs = context.Pipe()
-    self._process = context.Process(target=_serve, args=(theirs, networks), daemon=True)
+    self._process = context.Process(target=_serve, args=(theirs, networks._asdict()), daemon=True)
     self._process.start()
     theirs.close()
 
@@ -50,7 +50,7 @@ class TorchProcess:
     try:
       self._pipe.send((request, arguments))
       answer, error = self._pipe.recv()
-    except (EOFError, BrokenPipeError):
+    except (EOFError, ConnectionError):
       raise RunError(f'the process of PyTorch ended at {request!r}') from None
     if error:
       raise RunError(f'{request} {" ".join(map(str, arguments))} failed in the process of PyTorch: {error}')
@@ -85,9 +85,9 @@ class _Requests:
     self._run()
 
 
-def _serve(pipe: Connection, networks: benchmark.Networks) -> None:
+def _serve(pipe: Connection, sizes: dict[str, Any]) -> None:
   """Answers `(request, arguments)` with `(answer, error)`."""
-  requests = _Requests(networks)
+  requests = _Requests(benchmark.Networks(**sizes))
   while True:
     request, arguments = pipe.recv()
     try:
