@@ -27,7 +27,7 @@ from advmix_jax.stages.experiment import Experiment
 from advmix_jax.types import BadInputError
 from advmix_jax.workdir import Workdir, check_writable, read_json, write_json
 from configs import default
-from launch import common
+from launch import allocation, common
 
 
 @common.exit_status
@@ -120,4 +120,5 @@ def open_run(folder: Path) -> Experiment:
 
 
 if __name__ == '__main__':
+  allocation.use_large_pages()  # As every run does; PyTorch's process inherits them.
   sys.exit(main())
