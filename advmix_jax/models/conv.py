@@ -104,8 +104,9 @@ def _kernel_gradient(x: Array, g: Array, padding: Padding) -> Array:
   if in_all <= CACHED or x.shape[0] % TOGETHER:
     return _products_by_row(x, g, padding)
 
-  def add(total: Array, images: tuple[Array, Array]) -> tuple[Array, None]:
-    return total + _products_by_row(*images, padding), None
+  def add(total: Array, images: tuple[Array, ...]) -> tuple[Array, None]:
+    x, g = images
+    return total + _products_by_row(x, g, padding), None
 
   parts = [a.reshape(-1, TOGETHER, *a.shape[1:]) for a in (x, g)]
   size = x.shape[1] + sum(padding) - g.shape[1] + 1
