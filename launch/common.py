@@ -69,10 +69,15 @@ def end_when_asked() -> None:
     signal.signal(number, end)
 
 
+def keep_libraries_quiet() -> None:
+  """Only the project's own lines are shown; orbax logs the errors that it raises, with their stacks."""
+  logging.basicConfig(format='%(levelname)s: %(message)s', level=logging.WARNING)
+  logging.getLogger('absl').setLevel(logging.CRITICAL)
+
+
 def run(argv: list[str], stages: tuple[str, ...] | None) -> int:
   """Exit status of a command line."""
-  logging.basicConfig(format='%(levelname)s: %(message)s', level=logging.WARNING)
-  logging.getLogger('absl').setLevel(logging.ERROR)
+  keep_libraries_quiet()
   # Threads of libraries (TensorBoard) fail with a line; what stops the run is raised in the main thread.
   threading.excepthook = lambda thread: print(f'warning: {thread.exc_value}', file=sys.stderr)
   try:

@@ -11,6 +11,8 @@ import pytest
 from advmix_jax import attack, evaluation, mixing, parallel, refill
 from advmix_jax.attack import LatentAttack, ascent_rule
 from advmix_jax.ranges import to_float, to_uint8
+from advmix_jax.stages import slot_calls
+from advmix_jax.stages.slot_calls import SlotCalls
 from tests import tiny
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -86,6 +88,18 @@ def on_all_devices(advance, decoder, settings, shared, num_slots):
     return slots, parallel.unshard(found)
 
   return advance_fn, parallel.distribute(refill.empty_slots(settings, decoder, shared, num_slots))
+
+
+def in_short_calls(advance, decoder, settings, shared, num_slots):
+  calls, shared = SlotCalls(parallel.pmap_carry(advance)), parallel.replicate(shared)
+  slots = parallel.distribute(refill.empty_slots(settings, decoder, shared, num_slots))
+  return lambda slots, entry, waiting: calls(shared, slots, entry, waiting, lambda slots, entry: None), slots
+
+
+def test_calls_that_end_early_find_the_same(monkeypatch):
+  monkeypatch.setattr(slot_calls, 'SECONDS', 0.0)
+  found, expected = (refilled(24, place=place) for place in (in_short_calls, on_all_devices))
+  assert [x.tobytes() for x in found] == [x.tobytes() for x in expected]
 
 
 def refilled(num_slots, rule='sign', select='first_error', place=on_one_device):
