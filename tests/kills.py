@@ -155,7 +155,7 @@ def main() -> None:
   parser.add_argument('--longest', type=float, default=10.0, help='seconds from a start to a kill')
   options, flags = parser.parse_known_args()
   if not any(flag.startswith('--config=') for flag in flags):
-    flags.append('--config=configs/smoke.py')
+    flags.insert(0, '--config=configs/smoke.py')
   options.out.mkdir(parents=True, exist_ok=True)
   whole, broken = options.out.absolute() / 'whole', options.out.absolute() / 'broken'
   command = [sys.executable, '-m', 'launch.pipeline', *flags]
