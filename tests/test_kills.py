@@ -104,7 +104,8 @@ def test_a_full_disk_is_a_sentence_and_what_was_saved_is_kept(tmp_path, whole):
   """A limit on the size of files stands for it."""
   folder = tmp_path / 'run'
   process = begun(folder, '150')
-  while not list((folder / 'toy' / 'checkpoints').glob('[0-9]*')) and process.poll() is None:
+  while not any(p.name.isdigit() for p in (folder / 'toy' / 'checkpoints').glob('*')):
+    assert process.poll() is None
     time.sleep(0.01)
   limits = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
   resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (30_000, limits[1]))

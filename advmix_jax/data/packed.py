@@ -32,6 +32,7 @@ _FORMAT = 1  # Of the cache; another number makes all files anew.
 _CHUNK = 64  # Pictures that a worker decodes at a time.
 _MANY = 20_000  # From so many pictures on, processes are worth their seconds to start.
 _MOST_WORKERS = 16
+_ABANDONED_SECONDS = 3600.0  # A process at work adds to its file all the time.
 
 
 class Decoded(NamedTuple):
@@ -197,6 +198,8 @@ def _write(
     # Written from front to back: a full disk under a memory map would kill the process.
     header = {'descr': '|u1', 'fortran_order': False, 'shape': shape}
     np.lib.format.write_array_header_1_0(file, header)
+    file.flush()
+    _remove_abandoned(path, temporary)
     for start, chunk in decode(files, framing, num_workers):
       problems += _named(files, start, chunk)
       is_grey.append(chunk.is_grey)
@@ -206,6 +209,15 @@ def _write(
     if problems:
       raise _Problems
   return problems
+
+
+def _remove_abandoned(path: pathlib.Path, mine: pathlib.Path) -> None:
+  """Removes what killed processes have left of the same file: nothing has been added to it for long."""
+  now = mine.stat().st_mtime  # As the clock of the file system has it.
+  for other in path.parent.glob(f'.{path.name}.*.tmp{path.suffix}'):
+    with contextlib.suppress(FileNotFoundError):
+      if now - other.stat().st_mtime > _ABANDONED_SECONDS:
+        other.unlink()
 
 
 class _Problems(Exception):
