@@ -151,7 +151,8 @@ def advance(
     features_fn: as for `encoding.encode`.
     decoder: cut at the mixing level.
     shared: `{'decoder', 'features'}` parameters, what `start_fn` needs, `inverse_curvature` unless it is
-      Adam that steps, `key`, and `waiting`, a bool: there are more images; if not, all run to their ends.
+      Adam that steps, `key`, `waiting`, a bool: there are more images; if not, all run to their ends; and
+      perhaps `turns`, see `slot_queue.step_until_free`.
       The key is folded with an image's index, then with the step.
     slots: those of the last call, or `empty_slots`.
     entry: what the slots hold.
@@ -198,9 +199,7 @@ def advance(
     )
     return settle(settings, stopping, now, rec) if stopping.tolerance else now
 
-  slots = jax.lax.while_loop(
-    lambda now: slot_queue.few_are_free(working(now), shared['waiting']), step, slots
-  )
+  slots = slot_queue.step_until_free(step, working, slots, shared)
   error = encoding.squared_error(decoder.decode(params, slots.w), slots.images)
   return slots, Found(entry.held & ~working(slots), slots.w, error, slots.taken)
 
@@ -225,6 +224,7 @@ def encode_all(
   index: np.ndarray,
   positions: Iterable[int],
   num_slots: int,
+  begun: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Iterator[tuple[np.ndarray, Found]]:
   """Encodes images of a data set; yields those that are finished as they finish, every image once.
 
@@ -235,12 +235,13 @@ def encode_all(
     index: `[N]` int32.
     positions: which of them, in the order in which they enter.
     num_slots: S.
+    begun: `[S]` bool and int64, the slots that have an image at the start, and its position; None = all idle.
 
   Yields:
     Positions `[F]`, and what was found, `[F, ...]`.
   """
   queue = iter(positions)
-  held, position = np.zeros(num_slots, bool), np.zeros(num_slots, np.int64)
+  held, position = begun or (np.zeros(num_slots, bool), np.zeros(num_slots, np.int64))
   while True:
     new, items, waiting = slot_queue.fill(held, queue)
     position[new] = items

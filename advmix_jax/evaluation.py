@@ -5,6 +5,7 @@ Starting from the original, an image that is already misclassified is broken, so
 never exceeds clean accuracy.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -31,17 +32,46 @@ class Broken(NamedTuple):
   restart: np.ndarray
 
 
-def waiting_pairs(broken_by: np.ndarray, num_restarts: int) -> Iterator[tuple[int, int]]:
+@dataclasses.dataclass
+class Search:
+  """Where the attack of a data set stands, on the host; changed as it goes on.
+
+  Attributes:
+    broken_by: `[N]` int64, the first restart that broke the example; -1 = broken before, Nr = by none yet.
+    images: `[N, H, W, C]` uint8, as in `Broken`.
+    held: `[S]` bool, the slots that have a pair.
+    example: `[S]` int32, of the pair.
+    restart: `[S]` int32, of the pair.
+    taken: pairs that have been given to a slot or passed over, of all `N * num_restarts` in their order.
+  """
+
+  broken_by: np.ndarray
+  images: np.ndarray
+  held: np.ndarray
+  example: np.ndarray
+  restart: np.ndarray
+  taken: int = 0
+
+
+def begin(originals: np.ndarray, already_broken: np.ndarray, num_restarts: int, num_slots: int) -> Search:
+  """A search that has done nothing. See `attack_all`."""
+  broken_by = np.where(already_broken, -1, num_restarts)
+  slots = np.zeros((2, num_slots), np.int32)
+  return Search(broken_by, originals.copy(), np.zeros(num_slots, bool), *slots)
+
+
+def waiting_pairs(broken_by: np.ndarray, num_restarts: int, taken: int = 0) -> Iterator[tuple[int, int]]:
   """Pairs (example, restart), the first restart of all before any second, without what is broken by then.
 
   Args:
     broken_by: `[N]`, the first restart that broke the example; read whenever a pair is taken.
     num_restarts: Nr.
+    taken: how many pairs, with those that are left out, are passed over.
   """
-  for restart in range(num_restarts):
-    for example in range(len(broken_by)):
-      if broken_by[example] > restart:
-        yield example, restart
+  for pair in range(taken, num_restarts * len(broken_by)):
+    restart, example = divmod(pair, len(broken_by))
+    if broken_by[example] > restart:
+      yield example, restart
 
 
 def attack_all(
@@ -54,6 +84,7 @@ def attack_all(
   num_restarts: int,
   num_slots: int,
   progress: Callable[[int, int], None] = lambda done, left: None,
+  search: Search | None = None,
 ) -> Broken:
   """Algorithm 2 with the 0-1 loss on a whole data set: the first restart that breaks an example counts.
 
@@ -70,18 +101,17 @@ def attack_all(
     num_restarts: Nr.
     num_slots: S.
     progress: called with the number of pairs settled, of all `N * num_restarts`, and of examples left.
+    search: to go on with, its pairs in `slots`; changed. None = begins.
   """
-  broken_by = np.where(already_broken, -1, num_restarts)
-  images = originals.copy()
-  queue = waiting_pairs(broken_by, num_restarts)
-  held = np.zeros(num_slots, bool)
-  example, restart = np.zeros(num_slots, np.int32), np.zeros(num_slots, np.int32)
-  taken = 0
+  search = search or begin(originals, already_broken, num_restarts, num_slots)
+  broken_by, images, held = search.broken_by, search.images, search.held
+  example, restart = search.example, search.restart
+  queue = waiting_pairs(broken_by, num_restarts, search.taken)
   while True:
     new, pairs, waiting = slot_queue.fill(held, queue)
     if pairs:
       example[new], restart[new] = np.transpose(pairs)
-      taken = restart[new[-1]] * len(labels) + example[new[-1]] + 1
+      search.taken = restart[new[-1]] * len(labels) + example[new[-1]] + 1
     if not held.any():
       break
     enters = np.isin(np.arange(num_slots), new)
@@ -91,7 +121,7 @@ def attack_all(
       if restart[slot] < broken_by[example[slot]]:
         broken_by[example[slot]], images[example[slot]] = restart[slot], found.images[slot]
     held &= ~found.finished & (restart < broken_by[example])
-    progress(taken - int(held.sum()), int((broken_by == num_restarts).sum()))
+    progress(search.taken - int(held.sum()), int((broken_by == num_restarts).sum()))
   progress(num_restarts * len(labels), int((broken_by == num_restarts).sum()))
   broken = broken_by < num_restarts
   return Broken(broken, images, np.where(broken, broken_by, -1).astype(np.int32))

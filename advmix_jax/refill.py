@@ -131,9 +131,9 @@ def advance(
     select: first_error | highest_loss.
     classify_fn: `(params, images) -> logits`.
     decoder: cut at the mixing level.
-    shared: `{'classifier', 'decoder'}` parameters, `key`, and `waiting`, a bool: there are more pairs; if
-      not, all searches run to their ends. The key is folded with the example's index, then with the restart,
-      so a search does not depend on its slot.
+    shared: `{'classifier', 'decoder'}` parameters, `key`, `waiting`, a bool: there are more pairs; if not,
+      all searches run to their ends; and perhaps `turns`, see `slot_queue.step_until_free`. The key is folded
+      with the example's index, then with the restart, so a search does not depend on its slot.
     slots: those of the last call, or `empty_slots`.
     entry: what the slots hold.
 
@@ -166,9 +166,7 @@ def advance(
     return w_perp, rule_state, evaluated + live, kept
 
   carry = (slots.w_perp, slots.rule_state, slots.evaluated, slots.kept)
-  carry = jax.lax.while_loop(
-    lambda carry: slot_queue.few_are_free(searching(carry), shared['waiting']), step, carry
-  )
+  carry = slot_queue.step_until_free(step, searching, carry, shared)
   w_perp, rule_state, evaluated, kept = carry
   slots = slots._replace(w_perp=w_perp, rule_state=rule_state, evaluated=evaluated, kept=kept)
   images, wrong = kept.best

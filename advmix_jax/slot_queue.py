@@ -6,7 +6,7 @@ All shapes are static, so what steps the slots is compiled once. The host fills 
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ import numpy as np
 from advmix_jax.types import Array, PyTree
 
 Item = TypeVar('Item')
+EitherArray = Any  # NumPy on the host, jax on the device.
 
 # Slots are refilled when one in so many is free, in batches of as many. Until then free slots waste up to
 # this share of each step; with smaller shares, small batches and waiting for the host cost more.
@@ -68,12 +69,39 @@ def put_in(entered_fn: Callable[[PyTree], PyTree], slots: PyTree, entry: PyTree,
   return jax.lax.while_loop(lambda carry: jnp.any(carry[1]), put_batch, (slots, enters))[0]
 
 
-def few_are_free(live: Array, waiting: Array) -> Array:
-  """Whether it is too early to refill.
+def few_are_free(live: EitherArray, waiting: EitherArray) -> EitherArray:
+  """Whether it is too early to refill, for each set of slots.
 
   Args:
-    live: `[S]` bool, the slot is at work.
+    live: `[..., S]` bool, the slot is at work.
     waiting: bool, there are more items; if not, all slots work to their ends.
   """
-  free, num_slots = jnp.sum(~live), len(live)
-  return (free < num_slots) & (free < jnp.where(waiting, max(1, num_slots // REFILL_SHARE), num_slots))
+  free, num_slots = (~live).sum(axis=-1), live.shape[-1]
+  enough = max(1, num_slots // REFILL_SHARE)
+  return (free < num_slots) & (free < num_slots - (num_slots - enough) * waiting)
+
+
+def step_until_free(
+  step_fn: Callable[[PyTree], PyTree], live_fn: Callable[[PyTree], Array], now: PyTree, shared: PyTree
+) -> PyTree:
+  """Steps all slots until enough are free to be worth refilling, or as often as the host allows.
+
+  Args:
+    step_fn: one step of what is stepped.
+    live_fn: `[S]` bool, the slots at work.
+    now: what is stepped.
+    shared: `waiting`, a bool, and perhaps `turns`, an int32: after so many steps the host is asked. It can
+      call again with nothing new; what is found does not depend on when it is asked.
+
+  Returns:
+    What was stepped.
+  """
+  turns = shared.get('turns')
+
+  def goes_on(carry: tuple[PyTree, Array]) -> Array:
+    now, taken = carry
+    wanted = few_are_free(live_fn(now), shared['waiting'])
+    return wanted if turns is None else wanted & (taken < turns)
+
+  carry = (now, jnp.zeros((), jnp.int32))
+  return jax.lax.while_loop(goes_on, lambda carry: (step_fn(carry[0]), carry[1] + 1), carry)[0]

@@ -4,7 +4,7 @@
   python -m launch.check_data --dir=DIR --name=folder --fit=crop --resolution=64
   python -m launch.check_data --download --dir=data/mnist
 
-Exit status: 0 all files can be used, 2 some cannot, 1 they could not be fetched or read.
+Exit status: 0 all files can be used, 2 some cannot, 75 interrupted, 1 they could not be fetched or read.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from advmix_jax import data
+from advmix_jax import data, interruption
 from advmix_jax.data import celeba, mnist
 from advmix_jax.types import BadInputError
 from configs import default
@@ -94,4 +94,5 @@ def check_pictures(config: ConfigDict) -> None:
 
 
 if __name__ == '__main__':
+  interruption.install()
   sys.exit(main())

@@ -6,13 +6,14 @@
 SOURCE is a pickle of StyleGAN 1, StyleGAN 2 or StyleGAN 2-ADA, for TensorFlow or PyTorch; neither is needed.
 OUT gets generator.safetensors, discriminator.safetensors and architecture.json.
 
-Exit status: 0 done, 2 bad input, 1 anything else.
+Exit status: 0 done, 2 bad input, 75 interrupted, 1 anything else.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
+from advmix_jax import interruption
 from advmix_jax.interop import convert
 from launch import common
 
@@ -29,7 +30,9 @@ def main(arguments: list[str] | None = None) -> None:
   options = parser.parse_args(arguments)
   for line in convert.convert(options.source, options.out):
     print(line)
+    interruption.check()
 
 
 if __name__ == '__main__':
+  interruption.install()
   sys.exit(main())

@@ -1,5 +1,7 @@
 """The cache of decoded pictures: filled once, made again when a file changes, the same by any workers."""
 
+import os
+
 import numpy as np
 
 from advmix_jax import data
@@ -34,3 +36,19 @@ def test_threads_and_processes_give_the_same_pictures_in_the_same_order(tmp_path
   one, two = (data.load(folder_config(root, tmp_path / str(n), num_workers=n)) for n in (0, 2))
   assert np.array_equal(one.train.images, two.train.images)
   assert len({image.tobytes() for image in one.train.images}) == len(one.train)
+
+
+def test_what_killed_processes_left_of_a_file_is_removed_but_not_what_others_write(tmp_path):
+  root = write_split(tmp_path / 'data', side=16, train=3, test=2)
+  config = folder_config(root, tmp_path / 'cache')
+  data.load(config)
+  made = list((tmp_path / 'cache').glob('*.npy'))
+  left, written = ([path.with_name(f'.{path.name}.{pid}.tmp.npy') for path in made] for pid in (11, 12))
+  for path in (*left, *written):
+    path.touch()
+  for path in left:
+    os.utime(path, (0, 0))
+  for path in made:
+    path.unlink()
+  data.load(config)
+  assert all(path.exists() for path in (*made, *written)) and not any(path.exists() for path in left)

@@ -1,21 +1,23 @@
 """Slots of Algorithm 1: an image is encoded as by the plain loop, in any slot, beside any others."""
 
 import functools
+import signal
 from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from advmix_jax import encode_refill, encoding, mixing, parallel
+from advmix_jax import encode_refill, encoding, interruption, mixing, parallel
 from advmix_jax.encode_refill import Stopping
 from advmix_jax.encoding import EncodeSettings
 from advmix_jax.ranges import to_float, to_uint8
-from advmix_jax.stages import encode
+from advmix_jax.stages import encode, slot_calls
+from advmix_jax.stages.slot_calls import SlotCalls
 from advmix_jax.types import Dataset, Interrupted
 from advmix_jax.workdir import read_arrays, read_json
+from configs import default
 from tests import tiny
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -82,12 +84,17 @@ def on_all_devices(advance):
   return advance_fn
 
 
+def in_short_calls(advance, seen=lambda slots, entry: None):
+  calls, shared = SlotCalls(parallel.pmap_carry(advance)), parallel.replicate(problem()[1])
+  return lambda slots, entry, waiting: calls(shared, slots, entry, waiting, seen)
+
+
 def pieces_of(num_slots, settings=SETTINGS, stopping=NEVER, place=on_one_device, order=None, start=guess):
   """`encode_all`, as a list."""
   decoder, shared, images, index = problem()
   advance = functools.partial(encode_refill.advance, settings, stopping, start, colour_features, decoder)
   slots = encode_refill.empty_slots(start, colour_features, shared, num_slots, images.shape[1:])
-  slots = parallel.distribute(slots) if place is on_all_devices else slots
+  slots = slots if place is on_one_device else parallel.distribute(slots)
   order = range(NUM_IMAGES) if order is None else order
   return list(encode_refill.encode_all(place(advance), slots, images, index, order, num_slots))
 
@@ -98,6 +105,21 @@ def encoded(*args, **kwargs):
   positions = np.concatenate([at for at, _ in pieces])
   np.testing.assert_array_equal(np.sort(positions), np.arange(NUM_IMAGES))
   return jax.tree.map(lambda *x: np.concatenate(x)[np.argsort(positions)], *(found for _, found in pieces))
+
+
+@pytest.mark.parametrize('stopping', [NEVER, SETTLING], ids=['all steps', 'settling'])
+@pytest.mark.parametrize('seconds', [0.0, 1e9], ids=['a step a call', 'ever longer calls'])
+def test_calls_that_end_early_find_the_same_in_the_same_order(monkeypatch, seconds, stopping):
+  """So how fast the machine is changes nothing: every image enters when and where it would have."""
+  monkeypatch.setattr(slot_calls, 'SECONDS', seconds)
+  calls = []
+  place = functools.partial(in_short_calls, seen=lambda slots, entry: calls.append(entry.enters.any()))
+  found, expected = (pieces_of(16, stopping=stopping, place=p) for p in (place, on_all_devices))
+  assert sum(calls) <= len(expected) and len(calls) > sum(calls)
+  assert len(found) == len(expected)
+  for (at, piece), (expected_at, expected_piece) in zip(found, expected, strict=True):
+    np.testing.assert_array_equal(at, expected_at)
+    assert [x.tobytes() for x in piece] == [x.tobytes() for x in expected_piece]
 
 
 @pytest.mark.parametrize(
@@ -242,13 +264,14 @@ class Part:
     self.data = Dataset(images, labels, index, colours=None, num_classes=1)
     self.folder, self.positions = folder, []
     self.experiment = SimpleNamespace(
-      config=ConfigDict({'encode': {'shard_size': 12}}),
+      config=default.get_config(),
       latents_file=lambda name: folder / name / 'manifest.json',
       workdir=SimpleNamespace(log=lambda step, values: None),
     )
+    self.experiment.config.encode.shard_size = 12
 
   def encode(self, *, stop_at_shard=False):
-    def encoder(shared, data, positions):
+    def encoder(shared, data, positions, pause_fn, begun):
       self.positions = list(positions)
       for piece in pieces_of(16, stopping=SETTLING, place=on_all_devices, order=positions):
         yield piece
@@ -272,6 +295,53 @@ def test_a_part_that_was_stopped_goes_on_after_its_whole_shards_and_gives_the_sa
   stopped.encode()
   assert len(stopped.positions) == NUM_IMAGES - 12 * len(there)
   assert stopped.shards() == unbroken.shards()
+
+
+class Interrupting(SlotCalls):
+  """A signal arrives in every n-th call; counts those that step."""
+
+  def __init__(self, advance_fn, every):
+    super().__init__(advance_fn)
+    self.every, self.calls = every, 0
+
+  def __call__(self, shared, slots, entry, waiting, pause_fn):
+    def pause(slots, entry):
+      self.calls += 1
+      if self.every and self.calls % self.every == 0:
+        interruption._received.append(signal.SIGTERM)
+      pause_fn(slots, entry)
+
+    return super().__call__(shared, slots, entry, waiting, pause)
+
+
+@pytest.mark.parametrize('every', [7, 2])
+def test_a_part_goes_on_within_its_images_and_gives_the_same_bytes(tmp_path, monkeypatch, every):
+  """Broken off more often than a shard or even an image takes, it still ends, and repeats nothing."""
+  monkeypatch.setattr(slot_calls, 'SECONDS', 0.0)  # A step a call.
+  monkeypatch.setattr(interruption, '_received', [])
+  _, shared, _, _ = problem()
+  settings = (SETTINGS, SETTLING, guess, colour_features, problem()[0])
+  advance_fn = parallel.pmap_carry(functools.partial(encode_refill.advance, *settings))
+  calls, bytes_of = {}, {}
+  for name, n in (('whole', 0), ('broken', every)):
+    encoder = object.__new__(encode.Encoder)
+    encoder._num_slots = 16
+    encoder._empty = functools.partial(encode_refill.empty_slots, guess, colour_features)
+    encoder._advance = Interrupting(advance_fn, n)
+    part = Part(tmp_path / name)
+    breaks = 0
+    while True:
+      try:
+        encode.encode_part(part.experiment, 'train', part.data, encoder, parallel.replicate(shared))
+        break
+      except Interrupted:
+        interruption._received.clear()
+        breaks += 1
+    assert breaks > 3 or not n
+    calls[name], bytes_of[name] = encoder._advance.calls - breaks, part.shards()
+  assert bytes_of['broken'] == bytes_of['whole'] and len(bytes_of['whole']) == 5
+  assert calls['broken'] <= calls['whole'] + breaks
+  assert not (tmp_path / 'broken' / 'train' / 'under_way.npz').exists()
 
 
 def test_a_part_is_in_order_and_says_how_many_steps_it_took(tmp_path):

@@ -8,8 +8,10 @@ import contextlib
 import errno
 import hashlib
 import json
+import multiprocessing
 import os
 import pathlib
+import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -30,6 +32,7 @@ _FORMAT = 1  # Of the cache; another number makes all files anew.
 _CHUNK = 64  # Pictures that a worker decodes at a time.
 _MANY = 20_000  # From so many pictures on, processes are worth their seconds to start.
 _MOST_WORKERS = 16
+_ABANDONED_SECONDS = 3600.0  # A process at work adds to its file all the time.
 
 
 class Decoded(NamedTuple):
@@ -126,16 +129,39 @@ def decode(files: Sequence[File], framing: Framing, num_workers: int) -> Iterato
     if not flags.FLAGS.is_parsed():  # grain asks its own flags, also where there is no command line.
       flags.FLAGS.mark_as_parsed()
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
-    dataset = source.to_iter_dataset(options).mp_prefetch(grain.MultiprocessingOptions(num_workers))
+    dataset = source.to_iter_dataset(options).mp_prefetch(
+      grain.MultiprocessingOptions(num_workers), worker_init_fn=_serve
+    )
   else:
     dataset = source.to_iter_dataset(grain.ReadOptions(num_threads=cores, prefetch_buffer_size=2 * cores))
   start = 0
   with contextlib.closing(iter(dataset)) as iterator, track('pictures', len(files)) as update:
-    for chunk in iterator:
+    while True:
+      try:
+        chunk = next(iterator, None)
+      except Exception:
+        interruption.check()  # A signal to the whole group can end a worker before it ignores signals.
+        raise
       interruption.check()
+      if chunk is None:
+        return
       yield start, chunk
       start += len(chunk.is_grey)
       update(start, '')
+
+
+def _serve(unused_index: int, unused_count: int) -> None:
+  """In a worker: signals are for the process that it works for, with which it ends."""
+  interruption.ignore()
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+  """A process that is killed cannot tell its workers."""
+  parent = multiprocessing.parent_process()
+  if parent is not None:
+    parent.join()
+    os._exit(1)
 
 
 def cache_folder(cache_dir: str) -> pathlib.Path:
@@ -172,6 +198,8 @@ def _write(
     # Written from front to back: a full disk under a memory map would kill the process.
     header = {'descr': '|u1', 'fortran_order': False, 'shape': shape}
     np.lib.format.write_array_header_1_0(file, header)
+    file.flush()
+    _remove_abandoned(path, temporary)
     for start, chunk in decode(files, framing, num_workers):
       problems += _named(files, start, chunk)
       is_grey.append(chunk.is_grey)
@@ -181,6 +209,15 @@ def _write(
     if problems:
       raise _Problems
   return problems
+
+
+def _remove_abandoned(path: pathlib.Path, mine: pathlib.Path) -> None:
+  """Removes what killed processes have left of the same file: nothing has been added to it for long."""
+  now = mine.stat().st_mtime  # As the clock of the file system has it.
+  for other in path.parent.glob(f'.{path.name}.*.tmp{path.suffix}'):
+    with contextlib.suppress(FileNotFoundError):
+      if now - other.stat().st_mtime > _ABANDONED_SECONDS:
+        other.unlink()
 
 
 class _Problems(Exception):

@@ -6,6 +6,7 @@ Latents are written in shards as these become whole, so a rerun encodes only wha
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -24,12 +25,16 @@ from advmix_jax.progress import track
 from advmix_jax.ranges import to_float
 from advmix_jax.stages.experiment import Experiment, require
 from advmix_jax.stages.networks import CHANNELS, Networks, compute_dtype, shapes
+from advmix_jax.stages.slot_calls import SlotCalls
+from advmix_jax.stages.under_way import UnderWay
 from advmix_jax.training.amortised import AmortisedState, amortised_step, create_amortised_state
 from advmix_jax.training.loop import Loop, run_loop
 from advmix_jax.types import Array, Dataset, PyTree, Splits
+from advmix_jax.watchdog import Watchdog
 from advmix_jax.workdir import read_arrays, read_json, write_arrays, write_json
 
 WORST_LISTED = 20
+CHANGED = ('w', 'opt_state', 'step', 'taken', 'least', 'since')  # Fields of `Slots` that steps change.
 
 
 def encode_settings(networks: Networks) -> EncodeSettings:
@@ -174,6 +179,20 @@ def advance_fn(
   )
 
 
+class Begun(NamedTuple):
+  """Images that an earlier process had at work.
+
+  Attributes:
+    held: `[S]` bool, the slots that have one.
+    position: `[S]` int64, which.
+    changed: the fields `CHANGED` of the slots, on the devices.
+  """
+
+  held: np.ndarray
+  position: np.ndarray
+  changed: dict[str, PyTree]
+
+
 class Encoder:
   """Algorithm 1 in slots, over all devices; compiled once."""
 
@@ -183,20 +202,32 @@ class Encoder:
     start_fn = functools.partial(start_latents, experiment)
     self._num_slots = num_slots
     self._empty = functools.partial(encode_refill.empty_slots, start_fn, features_fn)
-    self._advance = advance_fn(experiment, features_fn, settings)
+    self._advance = SlotCalls(advance_fn(experiment, features_fn, settings))
 
   def __call__(
-    self, shared: PyTree, part: Dataset, positions: Iterable[int]
+    self,
+    shared: PyTree,
+    part: Dataset,
+    positions: Iterable[int],
+    pause_fn: Callable[[PyTree, Entry], None] = lambda slots, entry: interruption.check(),
+    begun: Begun | None = None,
   ) -> Iterator[tuple[np.ndarray, Found]]:
-    """Images of a part as they are finished; see `encode_refill.encode_all`."""
+    """Images of a part as they are finished, those that were begun first; see `encode_all`, `SlotCalls`."""
 
     def advance(slots: PyTree, entry: Entry, waiting: bool) -> tuple[PyTree, Found]:
-      interruption.check()
-      slots, found = self._advance(shared | {'waiting': np.bool_(waiting)}, slots, parallel.shard(entry))
-      return slots, parallel.unshard(found)
+      return self._advance(shared, slots, entry, waiting, pause_fn)
 
-    slots = parallel.distribute(self._empty(shared, self._num_slots, part.images.shape[1:]))
-    return encode_refill.encode_all(advance, slots, part.images, part.index, positions, self._num_slots)
+    slots = self.empty(shared, part)
+    if begun is not None:
+      at = begun.position
+      entry = Entry(begun.held, begun.held, part.images[at], part.index[at].astype(np.int32))
+      slots = self._advance.enter(shared, slots, entry)._replace(**begun.changed)
+    held = None if begun is None else (begun.held.copy(), begun.position.copy())
+    return encode_refill.encode_all(advance, slots, part.images, part.index, positions, self._num_slots, held)
+
+  def empty(self, shared: PyTree, part: Dataset) -> PyTree:
+    """Idle slots, on the devices."""
+    return parallel.distribute(self._empty(shared, self._num_slots, part.images.shape[1:]))
 
 
 def create_start(networks: Networks, features_fn: encoding.FeaturesFn, key: Array) -> AmortisedState:
@@ -264,19 +295,74 @@ def encode_part(experiment: Experiment, name: str, part: Dataset, encoder: Encod
     for i, start in enumerate(range(0, len(part), size))
   }
   todo = {i: file for i, file in enumerate(shards) if not file.exists()}
-  positions = [p for file in todo.values() for p in shards[file]]
   pending: dict[int, list[tuple[np.ndarray, Found]]] = {i: [] for i in todo}
+
+  def take(places: np.ndarray, found: Found) -> None:
+    for i in np.unique(places // size):
+      here = places // size == i
+      pending[i].append((places[here], jax.tree.map(lambda x, here=here: x[here], found)))
+      if sum(len(at) for at, _ in pending[i]) == len(shards[todo[i]]):
+        write_shard(todo[i], part, pending.pop(i))
+
+  under_way = UnderWay(folder / 'under_way.npz', experiment.config.checkpoint.seconds)
+  positions = np.array([p for file in todo.values() for p in shards[file]], np.int64)
+  begun, there = load_begun(under_way, encoder, shared, part, positions)
+  for places, found in there:
+    take(places, found)
+  positions = np.setdiff1d(positions, [p for pieces in pending.values() for at, _ in pieces for p in at])
   done = len(part) - len(positions)
-  with track(f'encode {name}', len(part), done) as update:
-    for places, found in encoder(shared, part, positions):
-      for i in np.unique(places // size):
-        here = places // size == i
-        pending[i].append((places[here], jax.tree.map(lambda x, here=here: x[here], found)))
-        if sum(len(at) for at, _ in pending[i]) == len(shards[todo[i]]):
-          write_shard(todo[i], part, pending.pop(i))
+  if begun is not None:
+    positions = np.setdiff1d(positions, begun.position[begun.held])
+
+  def pause(slots: PyTree, entry: Entry) -> None:
+    dog.step_done()
+    if under_way.is_due():
+      save_begun(under_way, slots, entry, [piece for pieces in pending.values() for piece in pieces])
+    interruption.check()
+
+  with (
+    track(f'encode {name}', len(part), done) as update,
+    Watchdog(f'encode {name}', experiment.config.watchdog) as dog,
+  ):
+    for places, found in encoder(shared, part, positions, pause, begun):
+      take(places, found)
       done += len(places)
       update(done, f'error {np.median(found.error):.4f}')
   write_manifest(experiment, name, part, list(shards))
+  under_way.remove()
+
+
+Pieces = list[tuple[np.ndarray, Found]]  # Positions of images, and what was found.
+
+
+def save_begun(under_way: UnderWay, slots: PyTree, entry: Entry, pieces: Pieces) -> None:
+  """Saves the images at work, and what was found of shards that are not whole."""
+  arrays = {'held': entry.held & ~entry.enters, 'example': entry.example}
+  if pieces:
+    arrays['position'] = np.concatenate([at for at, _ in pieces])
+    arrays |= jax.tree.map(lambda *x: np.concatenate(x), *(found for _, found in pieces))._asdict()
+  under_way.save({name: getattr(slots, name) for name in CHANGED}, arrays)
+
+
+def load_begun(
+  under_way: UnderWay, encoder: Encoder, shared: PyTree, part: Dataset, wanted: np.ndarray
+) -> tuple[Begun | None, Pieces]:
+  """What `save_begun` saved of the images at the positions `wanted`."""
+  if not under_way.exists():
+    return None, []
+  slots = encoder.empty(shared, part)
+  loaded = under_way.load({name: getattr(slots, name) for name in CHANGED})
+  if loaded is None:
+    return None, []
+  changed, arrays = loaded
+  of_index = {int(index): position for position, index in enumerate(part.index)}
+  position = np.array([of_index.get(int(index), 0) for index in arrays['example']], np.int64)
+  begun = Begun(arrays['held'] & np.isin(position, wanted), position, changed)
+  if 'position' not in arrays:
+    return begun, []
+  use = np.isin(arrays['position'], wanted)
+  found = Found(*(arrays[field][use] for field in Found._fields))
+  return begun, [(arrays['position'][use], found)]
 
 
 def write_shard(file: Path, part: Dataset, pieces: list[tuple[np.ndarray, Found]]) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -13,7 +14,10 @@ from advmix_jax.ranges import to_uint8
 from advmix_jax.stages.encode import feature_layers, load_latents
 from advmix_jax.stages.experiment import Experiment, require
 from advmix_jax.stages.networks import Networks
+from advmix_jax.stages.slot_calls import SlotCalls
+from advmix_jax.stages.under_way import UnderWay
 from advmix_jax.types import PyTree
+from advmix_jax.watchdog import Watchdog
 from advmix_jax.workdir import config_hash, read_json, write_arrays, write_json
 
 
@@ -32,6 +36,7 @@ def run(experiment: Experiment) -> None:
       measured, broken = evaluate(method)
       write_arrays(folder / f'{method}.npz', **broken._asdict())
       write_json(file, measured)
+      evaluate.under_way_file(method).unlink(missing_ok=True)
       names = {'clean_accuracy': 'clean', 'perturbed_accuracy': 'perturbed'}
       split = experiment.config.evaluate.split
       experiment.workdir.log(
@@ -90,6 +95,36 @@ def advance_fn(networks: Networks) -> Callable[[PyTree, PyTree, PyTree], PyTree]
   )
 
 
+CHANGED = ('w_perp', 'rule_state', 'evaluated', 'kept')  # Fields of `refill.Slots` that steps change.
+
+
+def save_search(
+  under_way: UnderWay, slots: PyTree, entry: refill.Entry, search: evaluation.Search, num_restarts: int
+) -> None:
+  """Saves the searches in the slots, and the variants found so far."""
+  new = entry.restart[entry.enters] * len(search.broken_by) + entry.example[entry.enters]
+  found = np.flatnonzero((search.broken_by >= 0) & (search.broken_by < num_restarts))
+  arrays = {
+    'held': entry.held & ~entry.enters,
+    'example': entry.example,
+    'restart': entry.restart,
+    'taken': min([search.taken, *new.tolist()]),
+    'broken_by': search.broken_by,
+    'found': found,
+    'images': search.images[found],
+  }
+  under_way.save({name: getattr(slots, name) for name in CHANGED}, arrays)
+
+
+def load_search(arrays: dict[str, np.ndarray], originals: np.ndarray) -> evaluation.Search:
+  """What `save_search` saved beside the slots."""
+  images = originals.copy()
+  images[arrays['found']] = arrays['images']
+  return evaluation.Search(
+    arrays['broken_by'], images, arrays['held'], arrays['example'], arrays['restart'], int(arrays['taken'])
+  )
+
+
 class Evaluator:
   """Measures one classifier after another with the same compiled programs."""
 
@@ -98,16 +133,21 @@ class Evaluator:
     self._experiment = experiment
     self._batch_size = config.evaluate.batch_size
     self._settings = attack_settings(config)
-    self._advance = advance_fn(experiment)
+    self._advance = SlotCalls(advance_fn(experiment))
     self._predict = parallel.pmap_map(functools.partial(evaluation.predictions, experiment.classify))
     self._decode = parallel.pmap_map(
       lambda params, w: to_uint8(experiment.decoder.decode(params, w)),
     )
 
+  def under_way_file(self, method: str) -> Path:
+    """Of an attack that is not finished."""
+    return self._experiment.workdir.path / 'evaluate' / f'{method}.under_way.npz'
+
   def predict(self, classifier: PyTree, images: np.ndarray) -> np.ndarray:
     """Predicted classes `[N]` of uint8 images."""
 
     def predict_batch(images):
+      interruption.check()
       return parallel.unshard(self._predict(classifier, parallel.shard(images)))
 
     return batched.in_batches(predict_batch, images, self._batch_size)
@@ -120,10 +160,12 @@ class Evaluator:
     if experiment.config.evaluate.start_from == 'original':
       return w, experiment.evaluated.images[experiment.attacked_positions]
     params = parallel.replicate(experiment.load_generator())
-    decoded = batched.in_batches(
-      lambda w: parallel.unshard(self._decode(params, parallel.shard(w))), w, self._batch_size
-    )
-    return w, decoded
+
+    def decode_batch(w):
+      interruption.check()
+      return parallel.unshard(self._decode(params, parallel.shard(w)))
+
+    return w, batched.in_batches(decode_batch, w, self._batch_size)
 
   def __call__(self, method: str) -> tuple[dict, evaluation.Broken]:
     """Numbers for `results.json`, and the variants that broke the classifier."""
@@ -141,25 +183,45 @@ class Evaluator:
       'key': parallel.replicate(experiment.key('evaluate')),  # Used nowhere in training.
     }
 
-    def advance(slots: PyTree, entry: refill.Entry, waiting: bool) -> tuple[PyTree, refill.Found]:
-      interruption.check()
-      slots, found = self._advance(shared | {'waiting': np.bool_(waiting)}, slots, parallel.shard(entry))
-      return slots, parallel.unshard(found)
-
-    wrong = self.predict(classifier, start_images) != labels
     num_restarts = config.evaluate.num_restarts
+    under_way = UnderWay(self.under_way_file(method), config.checkpoint.seconds)
     slots = refill.empty_slots(self._settings, experiment.decoder, shared, self._batch_size)
-    with track(f'evaluate {method}', num_restarts * len(labels)) as update:
+    slots = parallel.distribute(slots)
+    loaded = under_way.load({name: getattr(slots, name) for name in CHANGED})
+    if loaded is not None:
+      changed, arrays = loaded
+      search = load_search(arrays, start_images)
+      held, example = search.held, search.example
+      entry = refill.Entry(held, held, w[example], labels[example], example, search.restart)
+      slots = self._advance.enter(shared, slots, entry)._replace(**changed)
+    else:
+      wrong = self.predict(classifier, start_images) != labels
+      search = evaluation.begin(start_images, wrong, num_restarts, self._batch_size)
+
+    def pause(slots: PyTree, entry: refill.Entry) -> None:
+      dog.step_done()
+      if under_way.is_due():
+        save_search(under_way, slots, entry, search, num_restarts)
+      interruption.check()
+
+    def advance(slots: PyTree, entry: refill.Entry, waiting: bool) -> tuple[PyTree, refill.Found]:
+      return self._advance(shared, slots, entry, waiting, pause)
+
+    with (
+      track(f'evaluate {method}', num_restarts * len(labels)) as update,
+      Watchdog(f'evaluate {method}', config.watchdog) as dog,
+    ):
       broken = evaluation.attack_all(
         advance,
-        parallel.distribute(slots),
+        slots,
         start_images,
         w,
         labels,
-        wrong,
+        search.broken_by < 0,
         num_restarts,
         self._batch_size,
         lambda done, left: update(done, f'{left} of {len(labels)} unbroken'),
+        search,
       )
     held = ~broken.broken
     perturbed = evaluation.group_accuracy(held, labels, test.num_classes)
