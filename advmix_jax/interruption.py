@@ -5,6 +5,8 @@ from types import FrameType
 
 from advmix_jax.types import Interrupted
 
+STOP = 'stop'  # A metric of the steps of several processes: a signal has arrived in one of them.
+
 _received: list[int] = []
 
 
@@ -17,7 +19,17 @@ def install() -> None:
 def _note(number: int, frame: FrameType | None) -> None:
   if number == signal.SIGINT and _received:  # A second Ctrl-C does not wait for the step to end.
     raise KeyboardInterrupt
+  note(number)
+
+
+def note(number: int) -> None:
+  """Takes a signal as received; for those of other processes."""
   _received.append(number)
+
+
+def received() -> int | None:
+  """The signal that arrived first."""
+  return _received[0] if _received else None
 
 
 def requested() -> bool:

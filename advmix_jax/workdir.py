@@ -15,6 +15,7 @@ import numpy as np
 import tensorboardX
 from ml_collections import ConfigDict
 
+from advmix_jax import hosts, parallel
 from advmix_jax.types import BadInputError, RunError
 
 # Keys that change neither results nor files, so a run may go on with other values of them.
@@ -23,6 +24,8 @@ FREE_KEYS = (
   'checkpoint',
   'log_every_steps',
   'compile_cache',
+  'devices',
+  'distributed',
   'data.dir',
   'data.cache_dir',
   'data.num_workers',
@@ -95,7 +98,8 @@ def environment() -> dict[str, Any]:
     'python': platform.python_version(),
     'packages': {name: importlib.metadata.version(name) for name in PACKAGES},
     'backend': jax.default_backend(),
-    'devices': jax.device_count(),
+    'devices': parallel.num_devices(),
+    'processes': hosts.count(),
     'threads': int(os.environ.get('NPROC') or len(os.sched_getaffinity(0))),
   }
 
@@ -111,12 +115,16 @@ class Workdir:
   def __init__(self, path: Path, config: ConfigDict):
     self.path = path
     self.config = config
-    self._metrics = open_lines(path / 'metrics.jsonl')
-    self._events = tensorboardX.SummaryWriter(str(path / 'events'))
+    self._writes = hosts.is_first()
+    if self._writes:
+      self._metrics = open_lines(path / 'metrics.jsonl')
+      self._events = tensorboardX.SummaryWriter(str(path / 'events'))
 
   def log(self, step: int, values: dict[str, float]) -> None:
     """One line in `metrics.jsonl` and the same numbers as TensorBoard events. A later line replaces an
     earlier one with the same name and step (a resumed run repeats some)."""
+    if not self._writes:
+      return
     values = {name: float(value) for name, value in values.items()}
     self._metrics.write(json.dumps({'step': step, **values}) + '\n')
     self._metrics.flush()
@@ -124,6 +132,8 @@ class Workdir:
       self._events.add_scalar(name, value, step)
 
   def close(self) -> None:
+    if not self._writes:
+      return
     self._metrics.close()
     self._events.close()
 

@@ -4,8 +4,10 @@ import logging
 from pathlib import Path
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
+from advmix_jax import hosts
 from advmix_jax.types import PyTree, RunError
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,15 @@ def _described(tree: PyTree) -> dict[str, tuple]:
   }
 
 
+def _alone() -> ocp.options.MultiprocessingOptions:
+  """Of the processes of a run the first alone writes: each holds the whole state, and the others go on."""
+  if hosts.count() == 1:
+    return ocp.options.MultiprocessingOptions()
+  return ocp.options.MultiprocessingOptions(
+    primary_host=0, active_processes={0}, barrier_sync_key_prefix='first'
+  )
+
+
 class Checkpointer:
   """Checkpoints of one loop in one folder, newest last.
 
@@ -42,7 +53,10 @@ class Checkpointer:
   """
 
   def __init__(self, folder: Path, keep: int):
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+    folder.mkdir(parents=True, exist_ok=True)  # With several processes orbax does not make it.
+    options = ocp.CheckpointManagerOptions(
+      max_to_keep=keep, create=False, enable_async_checkpointing=False, multiprocessing_options=_alone()
+    )
     handler = ocp.StandardCheckpointHandler()
     self._manager = ocp.CheckpointManager(folder, options=options, item_handlers=handler)
     self._folder = folder
@@ -56,7 +70,7 @@ class Checkpointer:
     if step in self._manager.all_steps():
       return
     try:
-      self._manager.save(step, args=ocp.args.StandardSave(_plain(state)))
+      self._manager.save(step, args=ocp.args.StandardSave(jax.tree.map(np.asarray, _plain(state))))
       self._manager.wait_until_finished()
     except Exception as error:  # orbax passes on what tensorstore raises: OSError, ValueError, RuntimeError.
       reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -95,3 +109,21 @@ class Checkpointer:
 
   def close(self) -> None:
     self._manager.close()
+
+
+class NoCheckpoints:
+  """What the other processes of a run have instead: process 0 reads and writes for all."""
+
+  def save(self, step: int, state: PyTree) -> None:
+    pass
+
+  def restore(self, template: PyTree) -> PyTree | None:
+    return None
+
+  def close(self) -> None:
+    pass
+
+
+def open_checkpoints(folder: Path, keep: int) -> Checkpointer | NoCheckpoints:
+  """Checkpoints of one loop; see `Checkpointer`."""
+  return Checkpointer(folder, keep) if hosts.is_first() else NoCheckpoints()

@@ -11,7 +11,7 @@ import numpy as np
 
 from advmix_jax import interruption
 from advmix_jax.progress import track
-from advmix_jax.training.checkpoint import Checkpointer
+from advmix_jax.training.checkpoint import open_checkpoints
 from advmix_jax.training.prefetch import Prefetched
 from advmix_jax.types import PyTree, RunError
 from advmix_jax.workdir import Workdir
@@ -29,7 +29,7 @@ class Loop(NamedTuple):
     batch_fn: `step -> batch`, random access, so that a resumed run needs no iterator state; called in another
       thread, ahead of the step.
     saved: the fields of the state that training changes.
-    place_fn: puts a state on the devices.
+    place_fn: puts a state on the devices; of several processes that of the first, which alone restores it.
     hook: `(step, state)`, called after every step; None = nothing.
   """
 
@@ -61,7 +61,7 @@ def run_loop(loop: Loop, state: PyTree, workdir: Workdir) -> PyTree:
     Interrupted: a signal arrived; the state is saved.
   """
   config = workdir.config
-  checkpointer = Checkpointer(loop.folder, config.checkpoint.keep)
+  checkpointer = open_checkpoints(loop.folder, config.checkpoint.keep)
   restored = checkpointer.restore(changing_part(loop, state))
   state = loop.place_fn(state if restored is None else state.replace(**restored))
   first = int(state.step)
@@ -71,6 +71,7 @@ def run_loop(loop: Loop, state: PyTree, workdir: Workdir) -> PyTree:
   window = first
   examples = np.broadcast_to(loop.batch_size, (loop.num_steps,))
   waited = 0.0
+  asked: jax.Array | None = None  # Of several processes: whether any was asked to stop, a step ago.
   pending: tuple[int, dict[str, jax.Array], float, float] | None = None
 
   def report(step: int, metrics: dict[str, jax.Array], rate: float, data_seconds: float) -> str:
@@ -90,6 +91,7 @@ def run_loop(loop: Loop, state: PyTree, workdir: Workdir) -> PyTree:
       for step in range(first, loop.num_steps):
         state, metrics = loop.step_fn(step, state, batches.take())
         done = step + 1
+        asked_before, asked = asked, metrics.pop(interruption.STOP, None)
         if loop.hook is not None:
           loop.hook(done, state)
         if done % config.log_every_steps == 0 or done == loop.num_steps:
@@ -100,7 +102,8 @@ def run_loop(loop: Loop, state: PyTree, workdir: Workdir) -> PyTree:
           pending = (done, metrics, rate, batches.seconds - waited)
           window, window_start, waited = done, now, batches.seconds
           update(done, text)
-        stop = interruption.requested()
+        # All stop after the same step. This step's own answer would not be there yet.
+        stop = interruption.requested() if asked is None else asked_before is not None and bool(asked_before)
         if stop or time.monotonic() - saved_at > config.checkpoint.seconds:
           finite_values(loop.name, done, metrics)  # A broken state must not become the newest checkpoint.
           checkpointer.save(done, changing_part(loop, state))
