@@ -138,6 +138,8 @@ RULES: dict[str, Rule] = {
   'distributed.heartbeat_seconds': COUNT_FROM_1,
   'distributed.start_seconds': COUNT_FROM_1,
   'distributed.wait_seconds': COUNT_FROM_1,
+  'watchdog.first_step_seconds': AT_LEAST_0,
+  'watchdog.step_seconds': AT_LEAST_0,
   'log_every_steps': COUNT_FROM_1,
 }
 

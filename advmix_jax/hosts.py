@@ -12,8 +12,10 @@ system may be a minute old. In a run of one process nothing here waits or does a
   hosts.leave(0)
 """
 
+import concurrent.futures
 import contextlib
 import ctypes
+import functools
 import itertools
 import json
 import os
@@ -21,7 +23,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import jax
@@ -86,30 +88,44 @@ def start(address: Address, heartbeat_seconds: int, start_seconds: int, wait_sec
   """
   global _run
   where = address.coordinator or 'the first machine of the Slurm step'
-  with _ended_after(
-    start_seconds,
-    f'--distributed: the processes of the run were not all at {where} within {start_seconds} s '
-    f'(config.distributed.start_seconds); expected process 0 there, and all {address.num_processes or ""} of '
-    'them to be started',
-  ):
-    jax.config.update('jax_enable_preemption_service', False)  # Signals are `interruption`'s.
-    try:
-      jax.distributed.initialize(
-        *address,
-        local_device_ids=_devices_of_one_task(address),
-        initialization_timeout=start_seconds + GRACE_SECONDS,
-        heartbeat_timeout_seconds=heartbeat_seconds,
-      )
-    except (ValueError, RuntimeError) as error:
-      reason = str(error).strip().splitlines()[0]
-      raise BadInputError(
-        f'--distributed: the processes cannot be joined at {where} ({reason}); expected Slurm, or '
-        '--coordinator=HOST:PORT, --num_processes and --process_id'
-      ) from error
+  jax.config.update('jax_enable_preemption_service', False)  # Signals are `interruption`'s.
+  _say_why_jax_aborts()
+  join = functools.partial(
+    jax.distributed.initialize,
+    *address,
+    local_device_ids=_devices_of_one_task(address),
+    initialization_timeout=start_seconds + GRACE_SECONDS,
+    heartbeat_timeout_seconds=heartbeat_seconds,
+  )
+  joined = concurrent.futures.Future[None]()
+  threading.Thread(target=_settle, args=(joined, join), name='start', daemon=True).start()
+  try:
+    joined.result(start_seconds)  # Here signals are heard, which they are not within jax.
+  except concurrent.futures.TimeoutError:
+    number = f'all {address.num_processes} processes' if address.num_processes else 'all processes'
+    sentence = (
+      f'--distributed: expected {number} at {where} within {start_seconds} s '
+      '(config.distributed.start_seconds), process 0 on that machine; some did not come'
+    )
+    os.write(2, f'error: {sentence}\n'.encode())
+    os._exit(1)
+  except (ValueError, RuntimeError) as error:
+    reason = str(error).strip().splitlines()[0]
+    raise BadInputError(
+      f'--distributed: the processes cannot be joined at {where} ({reason}); expected Slurm, or '
+      '--coordinator=HOST:PORT, --num_processes and --process_id'
+    ) from error
   if distributed.global_state.num_processes > 1:
     _run = _Run(wait_seconds)
-    _say_why_jax_aborts()
     threading.Thread(target=_relay, args=(_run.client,), name='relay', daemon=True).start()
+
+
+def _settle(future: concurrent.futures.Future[None], fn: Callable[[], None]) -> None:
+  try:
+    fn()
+    future.set_result(None)
+  except Exception as error:
+    future.set_exception(error)
 
 
 def _devices_of_one_task(address: Address) -> list[int] | None:
@@ -222,7 +238,7 @@ def leave(status: int) -> NoReturn:
   seconds = {0: _run.wait_seconds, INTERRUPTED: STOPPING_SECONDS}.get(status, FAREWELL_SECONDS)
   _run.status = status
   with contextlib.suppress(Exception):
-    _tell_stop(_run.client, status)
+    _tell(_run.client)
     _gathered(_run, 'advmix/end', status, seconds, heeds_signals=False)
   for stream in (sys.stdout, sys.stderr):
     with contextlib.suppress(Exception):
@@ -233,31 +249,27 @@ def leave(status: int) -> NoReturn:
 
 
 def _relay(client: Any) -> None:
-  """Tells the other processes of a signal here, or this one of theirs."""
+  """Tells the other processes what asks this one to stop, or this one what asks them."""
   with contextlib.suppress(Exception):  # Where process 0 is gone, jax ends this one.
-    while True:
+    while not _tell(client):
       time.sleep(RELAY_SECONDS)
-      if _tell_stop(client):
-        return
-      for _, number in client.key_value_dir_get('advmix/stop'):
-        interruption.note(int(number))
-        return
+      for _, code in client.key_value_dir_get('advmix/stop'):
+        interruption.take(int(code))
 
 
-def _tell_stop(client: Any, status: int = INTERRUPTED) -> bool:
-  number = interruption.received()
-  if number is None or status != INTERRUPTED:
-    return False
-  client.key_value_set('advmix/stop/signal', str(number), allow_overwrite=True)
-  return True
+def _tell(client: Any) -> bool:
+  """Whether there was something to tell."""
+  code = interruption.code()
+  if code:
+    client.key_value_set('advmix/stop/code', str(code), allow_overwrite=True)
+  return bool(code)
 
 
 def _say_why_jax_aborts() -> None:
   """jax aborts a process that has lost the others, and calls no Python; a handler in C can."""
 
   def end(unused_number: int) -> None:
-    assert _run is not None
-    status = _run.status
+    status = None if _run is None else _run.status
     if status is None:
       asked = interruption.requested()
       status = INTERRUPTED if asked else 1
@@ -266,20 +278,3 @@ def _say_why_jax_aborts() -> None:
 
   _handlers.append(ctypes.CFUNCTYPE(None, ctypes.c_int)(end))
   ctypes.CDLL(None).signal(signal.SIGABRT, _handlers[-1])
-
-
-@contextlib.contextmanager
-def _ended_after(seconds: float, sentence: str) -> Iterator[None]:
-  """Ends the process with a sentence if the body takes longer; jax would abort it with a stack trace."""
-
-  def end() -> None:
-    os.write(2, f'error: {sentence}\n'.encode())
-    os._exit(1)
-
-  timer = threading.Timer(seconds, end)
-  timer.daemon = True
-  timer.start()
-  try:
-    yield
-  finally:
-    timer.cancel()

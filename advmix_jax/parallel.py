@@ -139,9 +139,7 @@ def pmap_step(step_fn: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]) -> Cal
     return state, metrics | {interruption.STOP: jax.lax.pmax(stop, AXIS)}
 
   run = jax.pmap(with_stop, AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=(0,), devices=_all())
-  return lambda state, batch: run(
-    state, (batch, np.full(num_own_devices(), interruption.requested(), np.float32))
-  )
+  return lambda state, batch: run(state, (batch, np.full(num_own_devices(), interruption.code(), np.int32)))
 
 
 def pmap_map(fn: Callable[[PyTree, PyTree], PyTree]) -> Callable:

@@ -9,11 +9,13 @@ import json
 import logging
 import os
 import runpy
+import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import ParamSpec
 
 from absl import flags
@@ -59,8 +61,21 @@ DOWNLOAD = flags.DEFINE_bool('download', False, 'Fetch missing data files into c
 
 def main(stages: tuple[str, ...] | None = None) -> None:
   """Runs the named stages, or those of the configuration, and exits with their status."""
+  end_when_asked()
   allocation.use_large_pages()
   sys.exit(run(sys.argv, stages))
+
+
+def end_when_asked() -> None:
+  """Until the run takes note of signals, one ends the process at once, with the same status."""
+
+  def end(number: int, frame: FrameType | None) -> None:
+    text = f'stopped by {signal.Signals(number).name}; the same command goes on from here\n'
+    os.write(2, text.encode())
+    os._exit(INTERRUPTED)
+
+  for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(number, end)
 
 
 def run(argv: list[str], stages: tuple[str, ...] | None) -> int:
@@ -90,6 +105,9 @@ def exit_status(command: Callable[P, None]) -> Callable[P, int]:
       return complain(str(error), BAD_INPUT)
     except Interrupted as error:
       print(error, file=sys.stderr)
+      return INTERRUPTED
+    except KeyboardInterrupt:
+      print('stopped at once; what was saved is kept', file=sys.stderr)
       return INTERRUPTED
     except (RunError, OSError) as error:
       return complain(str(error), FAILED)
@@ -202,13 +220,14 @@ def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
   from advmix_jax.stages import pipeline
   from advmix_jax.stages.experiment import Experiment
   from advmix_jax.types import BadInputError, RunError
-  from advmix_jax.workdir import Workdir, open_workdir
+  from advmix_jax.workdir import open_workdir
 
   config = CONFIG.value
   config_check.check_rules(config)
   if DISTRIBUTED.value:
     address = hosts.Address(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     hosts.start(address, *(config.distributed[f'{key}_seconds'] for key in ('heartbeat', 'start', 'wait')))
+    interruption.install()  # One that ended at once would take the others along.
   if not hosts.is_first():
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # What it would print, process 0 prints.
   parallel.use(config.devices, 'config.devices')
@@ -222,10 +241,8 @@ def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
     if not config.data.dir:
       raise BadInputError('--download: config.data.dir is empty, expected the folder to put the files into')
     hosts.by_first(lambda: mnist.download(config.data.dir))
-  workdir = hosts.first_before_others(
-    lambda: open_workdir(folder, config) if hosts.is_first() else Workdir(folder.absolute(), config)
-  )
   interruption.install()
+  workdir = open_workdir(folder, config)
   try:
     experiment = hosts.first_before_others(lambda: Experiment(workdir))
     pipeline.describe(experiment)

@@ -38,10 +38,12 @@ ALLOWED = {
   'batched': (),
   'progress': (*BASE, 'hosts'),
   'interruption': BASE,
-  'workdir': (*BASE, 'hosts', 'parallel'),
+  'watchdog': BASE,
+  'run_lock': (*BASE, 'interruption'),
+  'workdir': (*BASE, 'hosts', 'parallel', 'run_lock'),
   'data': (*BASE, 'data', 'interruption', 'progress', 'workdir'),  # Decoding takes minutes and writes a file.
   'interop': (*BASE, 'interop', 'models', 'workdir'),
-  'report': (*BASE, 'report'),
+  'report': (*BASE, 'report', 'workdir'),
   'network_check': (*BASE, 'interop.generator_folder', 'interop.vgg16_weights', 'models', 'training.growth'),
   'config_check': (
     *ALGORITHMS,
@@ -57,10 +59,10 @@ ALLOWED = {
   ),
   # Above it.
   'training.loop': (
-    *(*BASE, 'training.checkpoint', 'training.prefetch', 'interruption', 'progress', 'workdir'),
+    *(*BASE, 'training.checkpoint', 'training.prefetch', 'interruption', 'progress', 'watchdog', 'workdir'),
   ),
   'training.prefetch': (),
-  'training.checkpoint': (*BASE, 'hosts'),
+  'training.checkpoint': (*BASE, 'hosts', 'run_lock'),
   'training.growth': (),
   'training.adam': (),
   'training.gan_losses': BASE,

@@ -150,6 +150,7 @@ class Evaluator:
     """Predicted classes `[N]` of uint8 images."""
 
     def predict_batch(images):
+      interruption.check()
       return parallel.unshard(self._predict(classifier, parallel.shard(images)))
 
     if not len(images):
@@ -165,10 +166,12 @@ class Evaluator:
     if experiment.config.evaluate.start_from == 'original' or not len(positions):
       return w, experiment.evaluated.images[positions]
     params = parallel.replicate(experiment.load_generator())
-    decoded = batched.in_batches(
-      lambda w: parallel.unshard(self._decode(params, parallel.shard(w))), w, self._batch_size
-    )
-    return w, decoded
+
+    def decode_batch(w):
+      interruption.check()
+      return parallel.unshard(self._decode(params, parallel.shard(w)))
+
+    return w, batched.in_batches(decode_batch, w, self._batch_size)
 
   def __call__(self, method: str) -> dict[str, np.ndarray]:
     """`correct` of this process's part of the evaluated images, and `Broken` of its part of the attacked."""

@@ -20,7 +20,8 @@ def merged(folder: Path, name: str, own: dict[str, np.ndarray]) -> dict[str, np.
   """
   if hosts.count() == 1:
     return own
-  files = [folder / f'.{name}-{i}-of-{hosts.count()}.npz' for i in range(hosts.count())]
+  # Named as what may be removed where a process was killed.
+  files = [folder / f'.{name}-of-{hosts.count()}.{i}.tmp.npz' for i in range(hosts.count())]
   if not hosts.is_first():
     write_arrays(files[hosts.index()], **own)
   hosts.gather()
