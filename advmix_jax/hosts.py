@@ -93,7 +93,7 @@ def start(address: Address, heartbeat_seconds: int, start_seconds: int, wait_sec
   join = functools.partial(
     jax.distributed.initialize,
     *address,
-    local_device_ids=_devices_of_one_task(address),
+    local_device_ids=_devices_of_one_task(),
     initialization_timeout=start_seconds + GRACE_SECONDS,
     heartbeat_timeout_seconds=heartbeat_seconds,
   )
@@ -128,15 +128,13 @@ def _settle(future: concurrent.futures.Future[None], fn: Callable[[], None]) -> 
     future.set_exception(error)
 
 
-def _devices_of_one_task(address: Address) -> list[int] | None:
+def _devices_of_one_task() -> list[int] | None:
   """All accelerators where Slurm has one task on each machine: jax would take one for each task."""
-  environment = os.environ
-  if address.coordinator is not None or environment.get('SLURM_NTASKS') != environment.get(
-    'SLURM_STEP_NUM_NODES'
-  ):
+  tasks, machines = (os.environ.get(f'SLURM_{name}') for name in ('NTASKS', 'STEP_NUM_NODES'))
+  if tasks is None or tasks != machines:
     return None
-  visible = environment.get('CUDA_VISIBLE_DEVICES')
-  number = len(visible.split(',')) if visible else int(environment.get('SLURM_GPUS_ON_NODE') or 0)
+  visible = os.environ.get('CUDA_VISIBLE_DEVICES')
+  number = len(visible.split(',')) if visible else int(os.environ.get('SLURM_GPUS_ON_NODE') or 0)
   return list(range(number)) or None
 
 

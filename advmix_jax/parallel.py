@@ -56,6 +56,11 @@ def num_own_devices() -> int:
   return num_devices() // hosts.count()
 
 
+def client() -> Any:
+  """What runs programs on the devices of this process, for those who look at these programs."""
+  return jax.local_devices()[0].client
+
+
 def check_divisible(batch_size: int, key: str) -> None:
   """Raises `BadInputError` if the batch named `key` cannot be shared evenly by the devices."""
   if batch_size % num_devices():

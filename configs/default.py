@@ -183,7 +183,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.distributed.heartbeat_seconds = 15
   c.distributed.start_seconds = 120  # In which all processes must have been started.
   # That a process waits for another one at most, for instance while process 0 decodes pictures.
-  c.distributed.wait_seconds = 7200
+  c.distributed.wait_seconds = 21600
   # A step that takes more seconds ends the run, with the stacks of all threads and status 1; 0 = never.
   c.watchdog = ml_collections.ConfigDict()
   c.watchdog.first_step_seconds = 3600.0  # For the first step of a loop, and others in which jax compiles.

@@ -179,6 +179,20 @@ def test_no_module_runs_what_it_reads(name):
   assert not called(SOURCES[name]) & forbidden
 
 
+LAUNCH = {f'launch.{path.stem}': path for path in (ROOT / 'launch').glob('*.py')}
+KNOW_DEVICES = {'advmix_jax.parallel', 'advmix_jax.hosts'}
+
+
+@pytest.mark.parametrize('name', sorted((SOURCES | LAUNCH).keys() - KNOW_DEVICES))
+def test_one_module_knows_devices_and_one_processes(name):
+  own = {'devices', 'local_devices', 'device_count', 'local_device_count', 'pmap', 'shard_map', 'make_mesh'}
+  own |= {'process_index', 'process_count', 'distributed.initialize', 'sharding.Mesh'}
+  path = (SOURCES | LAUNCH)[name]
+  assert not called(path) & {f'jax.{function}' for function in own}
+  places = ('jax.sharding', 'jax.distributed', 'jax.experimental', 'jax._src')
+  assert not {i for i in imported(path) if any(within(i, place) for place in places)}
+
+
 TORCH = 'advmix_jax.torch_reference'  # Needs an extra; imported only when asked for.
 
 
