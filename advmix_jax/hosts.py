@@ -23,7 +23,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import jax
@@ -71,6 +71,7 @@ class _Run:
 
 
 _run: _Run | None = None
+_alone = False
 _handlers: list[Any] = []  # What C calls must not be collected.
 
 
@@ -168,6 +169,7 @@ def gather(value: Any = None) -> list[Any]:
     Interrupted: a signal arrived here or in another process; it is raised in all of them.
     RunError: another process was not here within `wait_seconds`.
   """
+  assert not _alone, 'the other processes are not here'
   return [value] if _run is None else _gathered(_run, f'advmix/{next(_run.calls)}', value, _run.wait_seconds)
 
 
@@ -202,18 +204,32 @@ def agreed(fn: Callable[[], Any]) -> Any:
 def by_first(fn: Callable[[], object]) -> None:
   """Calls `fn()` in process 0 alone; the others go on when that is done."""
   if is_first():
-    fn()
+    with alone():
+      fn()
   gather()
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+  """In its body no other process is waited for: they do not go through it."""
+  global _alone
+  before, _alone = _alone, True
+  try:
+    yield
+  finally:
+    _alone = before
 
 
 def first_before_others(fn: Callable[[], T]) -> T:
   """`fn()`, in process 0 before the others, which may find on disk what it made."""
   if is_first():
-    made = fn()
+    with alone():
+      made = fn()
     gather()
     return made
   gather()
-  return fn()
+  with alone():
+    return fn()
 
 
 def lost(error: BaseException) -> str | None:

@@ -49,7 +49,8 @@ def stepped(
       np.testing.assert_array_equal(x, np.broadcast_to(x[:1], x.shape), err_msg=f'replicas of {name}')
     after, metrics = jax.tree.map(lambda x: x[0], replicas)
   else:
-    after, metrics = parallel.pmap_step(step_fn)(parallel.replicate_first(state), given)
+    state = parallel.replicate_first(jax.tree.map(jnp.copy, state))  # As it is donated.
+    after, metrics = parallel.pmap_step(step_fn)(state, given)
   kept = {key: getattr(after, key) for key in saved}
   return named(name, kept | {'metrics': metrics})
 

@@ -113,6 +113,8 @@ def run(experiment: Experiment) -> None:
   if not todo:
     return
   named = parts(experiment, hosts.first_before_others(lambda: experiment.encode_splits))
+  if experiment.config.encode.init == 'encoder' and not hosts.agreed(start_file(experiment).exists):
+    train_start(experiment)
   features_fn, shared = load_shared(experiment)
   num_slots = experiment.config.encode.batch_size // hosts.count()
   encoder = Encoder(experiment, features_fn, encode_settings(experiment), num_slots)
@@ -127,7 +129,9 @@ def load_shared(experiment: Experiment) -> tuple[encoding.FeaturesFn, PyTree]:
   features_fn = features_function(experiment)
   shared = {'decoder': experiment.load_generator(), 'features': load_feature_params(experiment)}
   if experiment.config.encode.init == 'encoder':
-    shared['start'] = train_start(experiment, features_fn, shared)
+    require(start_file(experiment), 'encode')
+    create = functools.partial(create_start, experiment, features_fn)
+    shared['start'] = load_tree(start_file(experiment), shapes(create).params)
   if experiment.config.encode.rule == 'gauss_newton':
     find = functools.partial(
       inverse_curvature, experiment.encode_decoder, features_fn, encode_settings(experiment)
@@ -216,17 +220,17 @@ def start_step(networks: Networks) -> Callable[[AmortisedState, PyTree], PyTree]
   return parallel.pmap_step(functools.partial(amortised_step, settings=settings, axis_name=parallel.AXIS))
 
 
-def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared: PyTree) -> PyTree:
-  """Trains the amortised start, or reads it; its parameters."""
-  config = experiment.config
+def train_start(experiment: Experiment) -> None:
+  """Trains the amortised start and writes its parameters."""
+  config, features_fn = experiment.config, features_function(experiment)
   path = start_file(experiment)
   real = experiment.encode_splits.train.images
 
   create = functools.partial(create_start, experiment, features_fn)
-  if hosts.agreed(path.exists):
-    return load_tree(path, shapes(create).params)
   state = jax.jit(create)(experiment.key('encode/start'))
-  state = state.replace(decoder_params=shared['decoder'], feature_params=shared['features'])
+  state = state.replace(
+    decoder_params=experiment.load_generator(), feature_params=load_feature_params(experiment)
+  )
   batch_size = config.encode.init_batch_size
   order = data.index_batches(len(real), batch_size, config.seed)
   index = parallel.own_part(np.arange(batch_size, dtype=np.int32))
@@ -249,7 +253,6 @@ def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared
     experiment.workdir,
   )
   hosts.by_first(lambda: save_tree(path, state.params))
-  return jax.tree.map(np.asarray, state.params)
 
 
 def encode_part(experiment: Experiment, name: str, part: Dataset, encoder: Encoder, shared: PyTree) -> None:
