@@ -84,6 +84,7 @@ def attack_all(
   num_restarts: int,
   num_slots: int,
   progress: Callable[[int, int], None] = lambda done, left: None,
+  numbers: np.ndarray | None = None,
   search: Search | None = None,
 ) -> Broken:
   """Algorithm 2 with the 0-1 loss on a whole data set: the first restart that breaks an example counts.
@@ -101,8 +102,10 @@ def attack_all(
     num_restarts: Nr.
     num_slots: S.
     progress: called with the number of pairs settled, of all `N * num_restarts`, and of examples left.
+    numbers: `[N]` int32, by which the examples' random draws go; None = 0 to N - 1.
     search: to go on with, its pairs in `slots`; changed. None = begins.
   """
+  numbers = np.arange(len(labels), dtype=np.int32) if numbers is None else numbers
   search = search or begin(originals, already_broken, num_restarts, num_slots)
   broken_by, images, held = search.broken_by, search.images, search.held
   example, restart = search.example, search.restart
@@ -115,7 +118,7 @@ def attack_all(
     if not held.any():
       break
     enters = np.isin(np.arange(num_slots), new)
-    entry = refill.Entry(held.copy(), enters, w[example], labels[example], example.copy(), restart.copy())
+    entry = refill.Entry(held.copy(), enters, w[example], labels[example], numbers[example], restart.copy())
     slots, found = advance_fn(slots, entry, waiting)
     for slot in np.flatnonzero(found.finished & found.wrong):
       if restart[slot] < broken_by[example[slot]]:

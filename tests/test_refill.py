@@ -140,11 +140,11 @@ def test_an_attack_goes_on_within_its_searches_and_finds_the_same(tmp_path, monk
     wrong = search.broken_by < 0
     return evaluation.attack_all(advance, slots, originals, w, labels, wrong, NUM_RESTARTS, 24, search=search)
 
-  whole = attack(UnderWay(tmp_path / 'whole.npz', 1e9), 0)
+  whole = attack(UnderWay(tmp_path, 'whole', 1e9), 0)
   breaks = 0
   while True:
     try:
-      broken = attack(UnderWay(tmp_path / 'broken.npz', 1e9), every)
+      broken = attack(UnderWay(tmp_path, 'broken', 1e9), every)
       break
     except Interrupted:
       breaks += 1

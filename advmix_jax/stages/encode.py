@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import optax
 
-from advmix_jax import data, encode_refill, encoding, interruption, parallel
+from advmix_jax import data, encode_refill, encoding, hosts, interruption, parallel
 from advmix_jax.curvature import inverse_curvature
 from advmix_jax.encode_refill import Entry, Found, Stopping
 from advmix_jax.encoding import EncodeSettings
@@ -113,20 +113,20 @@ def parts(experiment: Experiment, splits: Splits) -> dict[str, Dataset]:
 
 def run(experiment: Experiment) -> None:
   """Writes `encode/PART/shard-NNNNN.npz` and, when a part is whole, `encode/PART/manifest.json`."""
-  todo = {
-    name: part
-    for name, part in parts(experiment, experiment.encode_splits).items()
-    if not experiment.latents_file(name).exists()
-  }
+  named = parts(experiment, experiment.splits)
+  todo = hosts.agreed(lambda: [name for name in named if not experiment.latents_file(name).exists()])
   if not todo:
     return
+  named = parts(experiment, hosts.first_before_others(lambda: experiment.encode_splits))
+  if experiment.config.encode.init == 'encoder' and not hosts.agreed(start_file(experiment).exists):
+    train_start(experiment)
   features_fn, shared = load_shared(experiment)
-  batch_size = experiment.config.encode.batch_size
-  encoder = Encoder(experiment, features_fn, encode_settings(experiment), batch_size)
+  num_slots = experiment.config.encode.batch_size // hosts.count()
+  encoder = Encoder(experiment, features_fn, encode_settings(experiment), num_slots)
   shared = parallel.replicate(shared)
-  for name, part in todo.items():
+  for name in todo:
     given = shared | {'key': parallel.replicate(experiment.key(f'encode/{name}'))}
-    encode_part(experiment, name, part, encoder, given)
+    encode_part(experiment, name, named[name], encoder, given)
 
 
 def load_shared(experiment: Experiment) -> tuple[encoding.FeaturesFn, PyTree]:
@@ -134,7 +134,9 @@ def load_shared(experiment: Experiment) -> tuple[encoding.FeaturesFn, PyTree]:
   features_fn = features_function(experiment)
   shared = {'decoder': experiment.load_generator(), 'features': load_feature_params(experiment)}
   if experiment.config.encode.init == 'encoder':
-    shared['start'] = train_start(experiment, features_fn, shared)
+    require(start_file(experiment), 'encode')
+    create = functools.partial(create_start, experiment, features_fn)
+    shared['start'] = load_tree(start_file(experiment), shapes(create).params)
   if experiment.config.encode.rule == 'gauss_newton':
     find = functools.partial(
       inverse_curvature, experiment.encode_decoder, features_fn, encode_settings(experiment)
@@ -194,7 +196,7 @@ class Begun(NamedTuple):
 
 
 class Encoder:
-  """Algorithm 1 in slots, over all devices; compiled once."""
+  """Algorithm 1 in slots, over all devices of this process; compiled once."""
 
   def __init__(
     self, experiment: Experiment, features_fn: encoding.FeaturesFn, settings: EncodeSettings, num_slots: int
@@ -249,20 +251,20 @@ def start_step(networks: Networks) -> Callable[[AmortisedState, PyTree], PyTree]
   return parallel.pmap_step(functools.partial(amortised_step, settings=settings, axis_name=parallel.AXIS))
 
 
-def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared: PyTree) -> PyTree:
-  """Trains the amortised start, or reads it; its parameters."""
-  config = experiment.config
+def train_start(experiment: Experiment) -> None:
+  """Trains the amortised start and writes its parameters."""
+  config, features_fn = experiment.config, features_function(experiment)
   path = start_file(experiment)
   real = experiment.encode_splits.train.images
 
   create = functools.partial(create_start, experiment, features_fn)
-  if path.exists():
-    return load_tree(path, shapes(create).params)
   state = jax.jit(create)(experiment.key('encode/start'))
-  state = state.replace(decoder_params=shared['decoder'], feature_params=shared['features'])
+  state = state.replace(
+    decoder_params=experiment.load_generator(), feature_params=load_feature_params(experiment)
+  )
   batch_size = config.encode.init_batch_size
   order = data.index_batches(len(real), batch_size, config.seed)
-  index = np.arange(batch_size, dtype=np.int32)
+  index = parallel.own_part(np.arange(batch_size, dtype=np.int32))
   step = start_step(experiment)
 
   state = run_loop(
@@ -272,19 +274,20 @@ def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared
       num_steps=round(config.encode.init_kimg * 1000 / batch_size),
       batch_size=2 * batch_size,
       step_fn=lambda i, state, batch: step(state, batch),
-      batch_fn=lambda i: parallel.shard({'index': index, 'images': to_float(real[order[i]])}),
+      batch_fn=lambda i: parallel.shard(
+        {'index': index, 'images': to_float(real[parallel.own_part(order[i])])}
+      ),
       saved=('step', 'key', 'params', 'opt_state'),
-      place_fn=parallel.replicate,
+      place_fn=parallel.replicate_first,
     ),
     state,
     experiment.workdir,
   )
-  save_tree(path, state.params)
-  return jax.tree.map(np.asarray, state.params)
+  hosts.by_first(lambda: save_tree(path, state.params))
 
 
 def encode_part(experiment: Experiment, name: str, part: Dataset, encoder: Encoder, shared: PyTree) -> None:
-  """Encodes one part; shards already there are kept.
+  """Encodes one part; shards already there are kept, the others are shared by the processes.
 
   An image enters as soon as a slot is free, whatever its shard: no slot waits for a shard to become whole.
   """
@@ -294,7 +297,9 @@ def encode_part(experiment: Experiment, name: str, part: Dataset, encoder: Encod
     folder / f'shard-{i:05}.npz': np.arange(start, min(start + size, len(part)))
     for i, start in enumerate(range(0, len(part), size))
   }
-  todo = {i: file for i, file in enumerate(shards) if not file.exists()}
+  files = list(shards)
+  missing = hosts.agreed(lambda: absent(files))
+  todo = {i: files[i] for i in hosts.own(missing)}
   pending: dict[int, list[tuple[np.ndarray, Found]]] = {i: [] for i in todo}
 
   def take(places: np.ndarray, found: Found) -> None:
@@ -304,13 +309,14 @@ def encode_part(experiment: Experiment, name: str, part: Dataset, encoder: Encod
       if sum(len(at) for at, _ in pending[i]) == len(shards[todo[i]]):
         write_shard(todo[i], part, pending.pop(i))
 
-  under_way = UnderWay(folder / 'under_way.npz', experiment.config.checkpoint.seconds)
-  positions = np.array([p for file in todo.values() for p in shards[file]], np.int64)
-  begun, there = load_begun(under_way, encoder, shared, part, positions)
+  under_way = UnderWay(folder, 'images', experiment.config.checkpoint.seconds)
+  wanted = np.array([p for file in todo.values() for p in shards[file]], np.int64)
+  begun, there = load_begun(under_way, encoder, shared, part, wanted)
   for places, found in there:
     take(places, found)
-  positions = np.setdiff1d(positions, [p for pieces in pending.values() for at, _ in pieces for p in at])
-  done = len(part) - len(positions)
+  positions = np.setdiff1d(wanted, [p for pieces in pending.values() for at, _ in pieces for p in at])
+  total = len(part) - sum(len(shards[files[i]]) for i in missing) + len(wanted)
+  done = total - len(positions)
   if begun is not None:
     positions = np.setdiff1d(positions, begun.position[begun.held])
 
@@ -321,15 +327,23 @@ def encode_part(experiment: Experiment, name: str, part: Dataset, encoder: Encod
     interruption.check()
 
   with (
-    track(f'encode {name}', len(part), done) as update,
+    track(f'encode {name}', total, done) as update,
     Watchdog(f'encode {name}', experiment.config.watchdog) as dog,
   ):
     for places, found in encoder(shared, part, positions, pause, begun):
       take(places, found)
       done += len(places)
       update(done, f'error {np.median(found.error):.4f}')
-  write_manifest(experiment, name, part, list(shards))
+  hosts.gather()  # The shards of all processes are there.
+  hosts.by_first(lambda: write_manifest(experiment, name, part, files))
   under_way.remove()
+
+
+def absent(files: list[Path]) -> list[int]:
+  """Which of these are not there. By the folder's list: a network file system, asked for a file that is not
+  there, would for some time not see it when another machine has made it."""
+  there = {file.name for file in files[0].parent.glob('*')} if files else set()
+  return [i for i, file in enumerate(files) if file.name not in there]
 
 
 Pieces = list[tuple[np.ndarray, Found]]  # Positions of images, and what was found.

@@ -2,18 +2,18 @@
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from advmix_jax import attack, batched, data, evaluation, interruption, parallel, refill
+from advmix_jax import attack, batched, data, evaluation, hosts, interruption, parallel, refill
 from advmix_jax.methods import latent_attack_settings
 from advmix_jax.progress import track
 from advmix_jax.ranges import to_uint8
 from advmix_jax.stages.encode import feature_layers, load_latents
 from advmix_jax.stages.experiment import Experiment, require
 from advmix_jax.stages.networks import Networks
+from advmix_jax.stages.shares import merged
 from advmix_jax.stages.slot_calls import SlotCalls
 from advmix_jax.stages.under_way import UnderWay
 from advmix_jax.types import PyTree
@@ -25,25 +25,39 @@ def run(experiment: Experiment) -> None:
   """Measures the methods not measured yet, then puts all of them into `results.json`."""
   evaluate = Evaluator(experiment)
   folder = experiment.workdir.path / 'evaluate'
-  methods = {}
   require(experiment.latents_file(experiment.config.evaluate.split), 'encode')
   for method in experiment.config.train.methods:
     require(experiment.classifier_file(method), 'train')
   for method in experiment.config.train.methods:
     interruption.check()
     file = folder / f'{method}.json'
-    if not file.exists():
-      measured, broken = evaluate(method)
-      write_arrays(folder / f'{method}.npz', **broken._asdict())
-      write_json(file, measured)
-      evaluate.under_way_file(method).unlink(missing_ok=True)
-      names = {'clean_accuracy': 'clean', 'perturbed_accuracy': 'perturbed'}
-      split = experiment.config.evaluate.split
-      experiment.workdir.log(
-        0, {f'{split}/{method}/accuracy/{name}': measured[key] for key, name in names.items()}
-      )
-    methods[method] = read_json(file)
-  write_json(experiment.workdir.path / 'results.json', results(experiment, methods))
+    if not hosts.agreed(file.exists):
+      found = merged(folder, method, evaluate(method))
+      if found is not None:
+        write(experiment, method, found)
+        evaluate.under_way(method).remove()
+  hosts.by_first(lambda: write_results(experiment))
+
+
+def write(experiment: Experiment, method: str, found: dict[str, np.ndarray]) -> None:
+  """Writes what an `Evaluator` found, of all examples, and logs the accuracies."""
+  file, split = experiment.workdir.path / 'evaluate' / f'{method}.json', experiment.config.evaluate.split
+  measured = measurements(experiment, found['correct'], found['broken'])
+  write_arrays(file.with_suffix('.npz'), **{key: found[key] for key in evaluation.Broken._fields})
+  write_json(file, measured)
+  names = {'clean_accuracy': 'clean', 'perturbed_accuracy': 'perturbed'}
+  experiment.workdir.log(
+    0, {f'{split}/{method}/accuracy/{name}': measured[key] for key, name in names.items()}
+  )
+
+
+def write_results(experiment: Experiment) -> None:
+  """Writes `results.json` from the files of the methods."""
+  folder = experiment.workdir.path
+  methods = {
+    name: read_json(folder / 'evaluate' / f'{name}.json') for name in experiment.config.train.methods
+  }
+  write_json(folder / 'results.json', results(experiment, methods))
 
 
 def results(experiment: Experiment, methods: dict[str, dict]) -> dict:
@@ -102,12 +116,12 @@ def save_search(
   under_way: UnderWay, slots: PyTree, entry: refill.Entry, search: evaluation.Search, num_restarts: int
 ) -> None:
   """Saves the searches in the slots, and the variants found so far."""
-  new = entry.restart[entry.enters] * len(search.broken_by) + entry.example[entry.enters]
+  new = search.restart[entry.enters] * len(search.broken_by) + search.example[entry.enters]
   found = np.flatnonzero((search.broken_by >= 0) & (search.broken_by < num_restarts))
   arrays = {
     'held': entry.held & ~entry.enters,
-    'example': entry.example,
-    'restart': entry.restart,
+    'example': search.example,
+    'restart': search.restart,
     'taken': min([search.taken, *new.tolist()]),
     'broken_by': search.broken_by,
     'found': found,
@@ -125,13 +139,40 @@ def load_search(arrays: dict[str, np.ndarray], originals: np.ndarray) -> evaluat
   )
 
 
+def measurements(experiment: Experiment, correct: np.ndarray, broken: np.ndarray) -> dict:
+  """Numbers for `results.json`.
+
+  Args:
+    experiment: of the run.
+    correct: `[N]` bool, of the images of the evaluated split: read correctly.
+    broken: `[M]` bool, of the images that are attacked: the attack succeeded.
+  """
+  test = experiment.evaluated
+  labels, held = test.labels[experiment.attacked_positions], ~broken
+  clean = evaluation.group_accuracy(correct, test.labels, test.num_classes)
+  perturbed = evaluation.group_accuracy(held, labels, test.num_classes)
+  return {
+    'clean_accuracy': float(correct.mean()),
+    'perturbed_accuracy': float(held.mean()),
+    'worst_class_accuracy': min(clean),
+    'worst_class': int(np.argmin(clean)),
+    'worst_class_perturbed_accuracy': min(perturbed),
+    'per_class_accuracy': clean,
+    'per_class_perturbed_accuracy': perturbed,
+    'num_examples': len(test),
+    'num_perturbed_examples': len(labels),
+    'num_train': len(experiment.splits.train),
+    'seed': experiment.config.seed,
+  }
+
+
 class Evaluator:
-  """Measures one classifier after another with the same compiled programs."""
+  """Attacks one classifier after another with the same compiled programs, for this process's part of them."""
 
   def __init__(self, experiment: Experiment):
     config = experiment.config
     self._experiment = experiment
-    self._batch_size = config.evaluate.batch_size
+    self._batch_size = config.evaluate.batch_size // hosts.count()
     self._settings = attack_settings(config)
     self._advance = SlotCalls(advance_fn(experiment))
     self._predict = parallel.pmap_map(functools.partial(evaluation.predictions, experiment.classify))
@@ -139,9 +180,10 @@ class Evaluator:
       lambda params, w: to_uint8(experiment.decoder.decode(params, w)),
     )
 
-  def under_way_file(self, method: str) -> Path:
+  def under_way(self, method: str) -> UnderWay:
     """Of an attack that is not finished."""
-    return self._experiment.workdir.path / 'evaluate' / f'{method}.under_way.npz'
+    folder = self._experiment.workdir.path / 'evaluate'
+    return UnderWay(folder, method, self._experiment.config.checkpoint.seconds)
 
   def predict(self, classifier: PyTree, images: np.ndarray) -> np.ndarray:
     """Predicted classes `[N]` of uint8 images."""
@@ -150,15 +192,18 @@ class Evaluator:
       interruption.check()
       return parallel.unshard(self._predict(classifier, parallel.shard(images)))
 
+    if not len(images):
+      return np.zeros(0, np.int32)
     return batched.in_batches(predict_batch, images, self._batch_size)
 
   @functools.cached_property
   def _attacked(self) -> tuple[np.ndarray, np.ndarray]:
     """Latents of the attacked examples, and the images that the attack starts from (uint8)."""
     experiment = self._experiment
-    w = load_latents(experiment, experiment.config.evaluate.split).w
-    if experiment.config.evaluate.start_from == 'original':
-      return w, experiment.evaluated.images[experiment.attacked_positions]
+    positions = hosts.own(experiment.attacked_positions)
+    w = hosts.own(load_latents(experiment, experiment.config.evaluate.split).w)
+    if experiment.config.evaluate.start_from == 'original' or not len(positions):
+      return w, experiment.evaluated.images[positions]
     params = parallel.replicate(experiment.load_generator())
 
     def decode_batch(w):
@@ -167,16 +212,16 @@ class Evaluator:
 
     return w, batched.in_batches(decode_batch, w, self._batch_size)
 
-  def __call__(self, method: str) -> tuple[dict, evaluation.Broken]:
-    """Numbers for `results.json`, and the variants that broke the classifier."""
+  def __call__(self, method: str) -> dict[str, np.ndarray]:
+    """`correct` of this process's part of the evaluated images, and `Broken` of its part of the attacked."""
     experiment, config = self._experiment, self._experiment.config
     classifier = parallel.replicate(experiment.load_classifier(method))
     test = experiment.evaluated
-    correct = self.predict(classifier, test.images) == test.labels
-    clean = evaluation.group_accuracy(correct, test.labels, test.num_classes)
+    correct = self.predict(classifier, hosts.own(test.images)) == hosts.own(test.labels)
 
     w, start_images = self._attacked
-    labels = test.labels[experiment.attacked_positions]
+    labels = hosts.own(test.labels[experiment.attacked_positions])
+    numbers = hosts.own(np.arange(len(experiment.attacked_positions), dtype=np.int32))
     shared = {
       'classifier': classifier,
       'decoder': parallel.replicate(experiment.load_generator()),
@@ -184,7 +229,7 @@ class Evaluator:
     }
 
     num_restarts = config.evaluate.num_restarts
-    under_way = UnderWay(self.under_way_file(method), config.checkpoint.seconds)
+    under_way = self.under_way(method)
     slots = refill.empty_slots(self._settings, experiment.decoder, shared, self._batch_size)
     slots = parallel.distribute(slots)
     loaded = under_way.load({name: getattr(slots, name) for name in CHANGED})
@@ -192,7 +237,7 @@ class Evaluator:
       changed, arrays = loaded
       search = load_search(arrays, start_images)
       held, example = search.held, search.example
-      entry = refill.Entry(held, held, w[example], labels[example], example, search.restart)
+      entry = refill.Entry(held, held, w[example], labels[example], numbers[example], search.restart)
       slots = self._advance.enter(shared, slots, entry)._replace(**changed)
     else:
       wrong = self.predict(classifier, start_images) != labels
@@ -221,20 +266,7 @@ class Evaluator:
         num_restarts,
         self._batch_size,
         lambda done, left: update(done, f'{left} of {len(labels)} unbroken'),
+        numbers,
         search,
       )
-    held = ~broken.broken
-    perturbed = evaluation.group_accuracy(held, labels, test.num_classes)
-    return {
-      'clean_accuracy': float(correct.mean()),
-      'perturbed_accuracy': float(held.mean()),
-      'worst_class_accuracy': min(clean),
-      'worst_class': int(np.argmin(clean)),
-      'worst_class_perturbed_accuracy': min(perturbed),
-      'per_class_accuracy': clean,
-      'per_class_perturbed_accuracy': perturbed,
-      'num_examples': len(test),
-      'num_perturbed_examples': len(labels),
-      'num_train': len(experiment.splits.train),
-      'seed': config.seed,
-    }, broken
+    return {'correct': correct, **broken._asdict()}

@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from advmix_jax import interruption, parallel
+from advmix_jax import hosts, interruption, parallel
 from advmix_jax.types import PyTree
 from advmix_jax.workdir import read_arrays, write_arrays
 
@@ -22,15 +22,18 @@ SLOTS = 'slots/'
 
 
 class UnderWay:
-  """The file of one stage and part.
+  """The file of one stage and part, of each process its own.
 
   Args:
-    file: `.npz`.
+    folder: of the stage.
+    name: of the part.
     seconds: between two saves, `checkpoint.seconds`.
   """
 
-  def __init__(self, file: Path, seconds: float):
-    self._file, self._seconds = file, seconds
+  def __init__(self, folder: Path, name: str, seconds: float):
+    whose = '' if hosts.count() == 1 else f'-{hosts.index()}-of-{hosts.count()}'
+    self._file, self._seconds = folder / f'{name}.under_way{whose}.npz', seconds
+    self._pattern = f'{name}.under_way*.npz'
     self._saved_at = time.monotonic()
 
   def exists(self) -> bool:
@@ -66,8 +69,9 @@ class UnderWay:
     return parallel.distribute(tree), found
 
   def remove(self) -> None:
-    """For a part that is whole."""
-    self._file.unlink(missing_ok=True)
+    """For a part that is whole; also what other numbers of processes have left."""
+    for file in self._file.parent.glob(self._pattern):
+      file.unlink(missing_ok=True)
 
 
 def _named(tree: PyTree) -> dict[str, np.ndarray]:
