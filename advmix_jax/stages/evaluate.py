@@ -47,6 +47,7 @@ def results(experiment: Experiment, methods: dict[str, dict]) -> dict:
   return {
     'methods': methods,
     'seed': config.seed,
+    'train_seed': experiment.train_seed,
     'config_hash': config_hash(config),
     'data': config.data.name,
     'split': config.evaluate.split,
