@@ -135,6 +135,8 @@ RULES: dict[str, Rule] = {
   'report.num_examples': COUNT_FROM_1,
   'checkpoint.seconds': ABOVE_0,
   'checkpoint.keep': COUNT_FROM_1,
+  'watchdog.first_step_seconds': AT_LEAST_0,
+  'watchdog.step_seconds': AT_LEAST_0,
   'log_every_steps': COUNT_FROM_1,
 }
 

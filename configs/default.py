@@ -179,6 +179,11 @@ def get_config() -> ml_collections.ConfigDict:
   c.checkpoint.seconds = 30.0  # Time between checkpoints; a stage also saves at its end.
   c.checkpoint.keep = 2
 
+  # A step that takes more seconds ends the run, with the stacks of all threads and status 1; 0 = never.
+  c.watchdog = ml_collections.ConfigDict()
+  c.watchdog.first_step_seconds = 3600.0  # For the first step of a loop, and others in which jax compiles.
+  c.watchdog.step_seconds = 600.0  # For every other step.
+
   c.log_every_steps = 50
   c.compile_cache = True  # Keep compiled programs in $JAX_COMPILATION_CACHE_DIR or ~/.cache/advmix_jax.
   return c

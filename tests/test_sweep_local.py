@@ -240,10 +240,14 @@ def test_another_process_of_the_same_number_is_not_the_member(tmp_path):
   state.write(tmp_path, 'a', 'running', **own)
   assert state.observe(tmp_path, plan)['a'].state == 'running'
   state.write(tmp_path, 'a', 'running', **own | {'host': 'elsewhere'})
+  where = f'process {os.getpid()} on elsewhere'
   assert state.observe(tmp_path, plan)['a'][:2] == (
-    'running',
-    f'process {os.getpid()} on elsewhere, which cannot be asked from here',
+    'planned',
+    f'interrupted: the launcher of {where} is gone',
   )
+  with lock.held(tmp_path):
+    assert state.observe(tmp_path, plan)['a'][:2] == ('running', f'{where}, whose launcher is at work')
+    assert run_here(tmp_path)[0] == {'a': 'done'}
 
 
 def test_a_second_launch_into_the_folder_is_refused(tmp_path):
