@@ -161,6 +161,7 @@ OTHERS = {
   'train.num_epochs': 3.0,
   'train.learning_rate': 1e-2,
   'train.seed': 7,
+  'train.num_seeds': 2,
   'train.ema_decay': 0.9,
   'mixup.alpha': 0.5,
   'cutout.size': 2,

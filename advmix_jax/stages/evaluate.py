@@ -21,23 +21,28 @@ def run(experiment: Experiment) -> None:
   """Measures the methods not measured yet, then puts all of them into `results.json`."""
   evaluate = Evaluator(experiment)
   folder = experiment.workdir.path / 'evaluate'
-  methods = {}
+  measured_of = {}
   require(experiment.latents_file(experiment.config.evaluate.split), 'encode')
-  for method in experiment.config.train.methods:
-    require(experiment.classifier_file(method), 'train')
-  for method in experiment.config.train.methods:
+  names = [name for method in experiment.config.train.methods for name in experiment.classifiers(method)]
+  for name in names:
+    require(experiment.classifier_file(name), 'train')
+  for name in names:
     interruption.check()
-    file = folder / f'{method}.json'
+    file = folder / f'{name}.json'
     if not file.exists():
-      measured, broken = evaluate(method)
-      write_arrays(folder / f'{method}.npz', **broken._asdict())
+      measured, broken = evaluate(name)
+      write_arrays(folder / f'{name}.npz', **broken._asdict())
       write_json(file, measured)
-      names = {'clean_accuracy': 'clean', 'perturbed_accuracy': 'perturbed'}
+      kinds = {'clean_accuracy': 'clean', 'perturbed_accuracy': 'perturbed'}
       split = experiment.config.evaluate.split
       experiment.workdir.log(
-        0, {f'{split}/{method}/accuracy/{name}': measured[key] for key, name in names.items()}
+        0, {f'{split}/{name}/accuracy/{kind}': measured[key] for key, kind in kinds.items()}
       )
-    methods[method] = read_json(file)
+    measured_of[name] = read_json(file)
+  methods = {
+    method: evaluation.over_seeds([measured_of[name] for name in experiment.classifiers(method)])
+    for method in experiment.config.train.methods
+  }
   write_json(experiment.workdir.path / 'results.json', results(experiment, methods))
 
 
@@ -47,7 +52,7 @@ def results(experiment: Experiment, methods: dict[str, dict]) -> dict:
   return {
     'methods': methods,
     'seed': config.seed,
-    'train_seed': experiment.train_seed,
+    'train_seeds': list(experiment.train_seeds),
     'config_hash': config_hash(config),
     'data': config.data.name,
     'split': config.evaluate.split,
