@@ -199,4 +199,5 @@ def collect(out: Path) -> None:
 
 
 if __name__ == '__main__':
+  common.end_when_asked()
   sys.exit(main(sys.argv))

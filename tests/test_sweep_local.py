@@ -195,6 +195,14 @@ def test_a_member_that_was_asked_to_stop_by_others_goes_on(tmp_path):
   assert states(tmp_path, plan) == {'a': 'done', 'b': 'done'}
 
 
+def test_a_member_that_dies_of_a_signal_to_stop_was_interrupted(tmp_path):
+  """It had not yet taken note of signals."""
+  once = '[ -e once ] || {{ touch once; kill -USR2 $$; }}; '
+  make(tmp_path, {'a': 'cd "$(dirname "$0")"; ' + once + 'touch {name}/product'})
+  found, said = run_here(tmp_path)
+  assert found == {'a': 'done'} and 'a: interrupted' in said
+
+
 def test_a_member_that_ends_with_75_each_time_is_given_up(tmp_path):
   plan = make(tmp_path, {'a': 'echo again >> "$0.times"; exit 75', 'b': QUICK})
   assert run_here(tmp_path)[0] == states(tmp_path, plan) == {'a': 'failed', 'b': 'done'}

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from advmix_jax import interruption
 from advmix_jax.sweep import lock, process
 from advmix_jax.sweep.plan import Plan, Task, log_file
 from advmix_jax.workdir import read_json, write_json
@@ -75,10 +76,15 @@ def write(out: Path, name: str, state: str, **facts: Any) -> None:
 
 def write_end(out: Path, name: str, status: int, seconds: float, **facts: Any) -> str:
   """Notes that a run of the task ended with `status`; returns the state that this means."""
-  state = {0: DONE, INTERRUPTED_STATUS: PLANNED}.get(status, FAILED)
+  state = DONE if status == 0 else PLANNED if is_interruption(status) else FAILED
   total = read(out, name).get('seconds', 0.0) + seconds
   write(out, name, state, **facts | {'status': status, 'seconds': total})
   return state
+
+
+def is_interruption(status: int) -> bool:
+  """Whether a run ended because it was asked to; one that had not yet taken note of signals dies of them."""
+  return status == INTERRUPTED_STATUS or -status in interruption.SIGNALS
 
 
 def observe(out: Path, plan: Plan, queue: Queue | None = None) -> dict[str, Seen]:
@@ -115,7 +121,7 @@ def look(out: Path, task: Task, queue: Queue | None) -> Seen:
     return Seen(FAILED, reason(out, task.name, record), seconds)
   if record['state'] == RUNNING:
     return look_at_process(out, record)
-  note = 'interrupted' if record.get('status') == INTERRUPTED_STATUS else ''
+  note = 'interrupted' if is_interruption(record.get('status', 0)) else ''
   return Seen(PLANNED, note, seconds)
 
 
