@@ -129,6 +129,20 @@ def test_what_is_needed_is_done_first_and_what_is_done_is_not_done_again(tmp_pat
   assert (tmp_path / 'order').read_text().splitlines() == [*order, 'b 3']
 
 
+def test_a_shared_stage_that_was_removed_is_made_again_only_for_those_who_need_it(tmp_path):
+  needs = {'encode-1': ('gan-1',), 'a': ('gan-1', 'encode-1'), 'b': ('gan-1', 'encode-1')}
+  make(tmp_path, dict.fromkeys(('gan-1', 'encode-1', 'a', 'b'), QUICK), needs=needs)
+  run_here(tmp_path)
+  for name in ('gan-1', 'encode-1'):
+    (tmp_path / name / 'product').unlink()
+  assert set(run_here(tmp_path)[0].values()) == {'done'}
+  assert len((tmp_path / 'order').read_text().splitlines()) == 4
+  (tmp_path / 'b' / 'product').unlink()
+  assert set(run_here(tmp_path)[0].values()) == {'done'}
+  order = [line.split()[0] for line in (tmp_path / 'order').read_text().splitlines()]
+  assert order[4:] == ['gan-1', 'encode-1', 'b']
+
+
 def test_a_failure_leaves_the_others_unharmed_and_is_tried_again(tmp_path):
   scripts = {'gan-1': FAILING, 'a': QUICK, 'b': 'exit 0', 'c': QUICK}
   plan = make(tmp_path, scripts, needs={'a': ('gan-1',)})
