@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from advmix_jax import data, parallel
+from advmix_jax import data, hosts, parallel
 from advmix_jax.interop.weights import save_tree
 from advmix_jax.methods import METHODS, NEEDS_LATENTS
 from advmix_jax.ranges import to_float
@@ -22,11 +22,13 @@ from advmix_jax.types import Batch, PyTree, TrainState
 def run(experiment: Experiment) -> None:
   """Writes `train/METHOD/classifier.safetensors` for each of `train.methods`; of several seeds
   `train/METHOD/seed-N/classifier.safetensors`."""
-  todo = [
-    method
-    for method in experiment.config.train.methods
-    if not all(experiment.classifier_file(name).exists() for name in experiment.classifiers(method))
-  ]
+  todo = hosts.agreed(
+    lambda: [
+      method
+      for method in experiment.config.train.methods
+      if not all(experiment.classifier_file(name).exists() for name in experiment.classifiers(method))
+    ]
+  )
   if any(method in NEEDS_LATENTS for method in todo):
     require(experiment.latents_file('train'), 'encode')
   for method in todo:
@@ -57,6 +59,7 @@ def train_method(experiment: Experiment, method: str) -> None:
   step = step_fn(config, method)
 
   def batch_of(positions: np.ndarray) -> Batch:
+    positions = parallel.own_part(positions)
     batch = Batch(
       images=to_float(train.images[positions]),
       labels=train.labels[positions],
@@ -80,12 +83,17 @@ def train_method(experiment: Experiment, method: str) -> None:
       step_fn=lambda i, state, batch: step(state, batch),
       batch_fn=batch_fn,
       saved=('step', 'key', 'params', 'opt_state', 'ema_params'),
-      place_fn=parallel.replicate,
+      place_fn=parallel.replicate_first,
     ),
     experiment.new_classifier(with_generator=mixes),
     experiment.workdir,
   )
   params = state.params if state.ema_params is None else state.ema_params
+  hosts.by_first(lambda: save(experiment, method, params))
+
+
+def save(experiment: Experiment, method: str, params: PyTree) -> None:
+  """Writes the parameters that are evaluated, of each seed."""
   names = experiment.classifiers(method)
   for i, name in enumerate(names):
     save_tree(experiment.classifier_file(name), params if len(names) == 1 else seeds.of_seed(params, i))
