@@ -30,7 +30,7 @@ def run(experiment: Experiment) -> None:
     interruption.check()
     file = folder / f'{name}.json'
     if not hosts.agreed(file.exists):
-      found = merged(folder, name, evaluate(name))
+      found = merged(file.parent, file.stem, evaluate(name))
       if found is not None:
         write(experiment, name, found)
   hosts.by_first(lambda: write_results(experiment))
