@@ -262,7 +262,7 @@ def test_another_process_of_the_same_number_is_not_the_member(tmp_path):
   state.write(tmp_path, 'a', 'running', **own)
   assert state.observe(tmp_path, plan)['a'].state == 'running'
   state.write(tmp_path, 'a', 'running', **own | {'host': 'elsewhere'})
-  where = f'the launcher of process {os.getpid()} on elsewhere is gone'
+  where = f'process {os.getpid()} on elsewhere'
   assert state.observe(tmp_path, plan)['a'][:2] == (
     'planned',
     f'interrupted: the launcher of {where} is gone',
@@ -270,7 +270,7 @@ def test_another_process_of_the_same_number_is_not_the_member(tmp_path):
   with lock.held(tmp_path):
     assert state.observe(tmp_path, plan)['a'][:2] == (
       'running',
-      f'process {os.getpid()} on elsewhere, whose launcher is at work',
+      f'{where}, whose launcher is at work',
     )
     assert run_here(tmp_path)[0] == {'a': 'done'}
 

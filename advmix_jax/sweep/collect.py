@@ -104,7 +104,7 @@ def seeds_of(config: dict) -> tuple[int, ...]:
 
 def seed_keys(plan: Plan) -> list[str]:
   """Those of the seeds in which the runs of a setting differ."""
-  flats = [flatten(config) for config in plan.configs.values()]
+  flats = [flatten(plan.configs[task.name]) for task in plan.members]
   several = {'train.seed'} if any(flat['train.num_seeds'] > 1 for flat in flats) else set()
   return [key for key in SEED_KEYS if key in several or len({flat[key] for flat in flats}) > 1]
 
