@@ -1,0 +1,101 @@
+"""What the cluster of the tests does with jobs, before runs of this project are trusted to it."""
+
+import pathlib
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+from tests import slurm_cluster
+
+pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture(scope='module')
+def cluster() -> Iterator[slurm_cluster.Cluster]:
+  folder = pathlib.Path(tempfile.mkdtemp(prefix='slurm'))
+  try:
+    with slurm_cluster.start(folder) as running:
+      yield running
+  finally:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+# Ends with 75 when it is asked to; the second time it ends at once.
+WORK = """
+trap 'echo asked to stop; exit 75' USR2
+[ -e {done} ] && {{ echo went on; exit 0; }}
+touch {done}
+echo started on $SLURMD_NODENAME
+i=0; while [ $i -lt 600 ]; do sleep 0.1; i=$((i + 1)); done
+"""
+
+
+def work(folder: pathlib.Path) -> str:
+  """The step of a job, which asks for another start when it ends with 75."""
+  step = shlex.quote(WORK.format(done=folder / 'done'))
+  return (
+    f'srun sh -c {step}; status=$?; [ $status -ne 75 ] || exec scontrol requeue $SLURM_JOB_ID; exit $status'
+  )
+
+
+def started(cluster: slurm_cluster.Cluster, folder: pathlib.Path, *options: str) -> str:
+  """The number of a job that is at its work."""
+  job = cluster.submit(work(folder), '--signal=USR2@5', *options)
+  cluster.wait_until(lambda: 'started' in cluster.printed(job), 'start')
+  return job
+
+
+def test_an_array_runs_on_both_nodes(cluster):
+  job = cluster.submit('echo member $SLURM_ARRAY_TASK_ID on $SLURMD_NODENAME; sleep 1', '--array=0-3')
+  cluster.wait_for(job, 'COMPLETED')
+  printed = [cluster.printed(f'{job}_{i}').split() for i in range(4)]
+  assert [words[1] for words in printed] == ['0', '1', '2', '3']
+  assert {words[3] for words in printed} == set(slurm_cluster.NODES)
+
+
+def test_srun_starts_a_task_on_each_node(cluster):
+  command = ('srun', '--nodes=2', '--ntasks=2', 'sh', '-c', 'echo $SLURM_PROCID $SLURMD_NODENAME')
+  assert sorted(cluster.run(*command).splitlines()) == ['0 n1', '1 n2']
+
+
+def test_a_preempted_job_is_signalled_and_starts_again(cluster, tmp_path):
+  job = started(cluster, tmp_path, '--nodelist=n1')
+  other = cluster.submit('sleep 1', '--partition=high', '--nodelist=n1', '--exclusive')
+  cluster.wait_for(other, 'COMPLETED')
+  cluster.wait_for(job, 'COMPLETED')
+  assert 'asked to stop' in cluster.printed(job) and cluster.printed(job).endswith('went on\n')
+  assert cluster.value(job, 'Restarts') == '1'
+
+
+def test_a_job_near_its_time_limit_is_signalled_and_starts_again(cluster, tmp_path):
+  job = started(cluster, tmp_path, '--time=1', '--signal=USR2@60')
+  cluster.wait_for(job, 'COMPLETED')
+  assert cluster.value(job, 'Restarts') == '1'
+
+
+def test_a_job_of_a_lost_node_starts_again_on_the_other(cluster, tmp_path):
+  job = started(cluster, tmp_path)
+  node = cluster.value(job, 'BatchHost')
+  cluster.lose(node)
+  try:
+    cluster.wait_for(job, 'COMPLETED')
+    assert cluster.value(job, 'BatchHost') != node
+    assert cluster.printed(job).endswith('went on\n') and 'asked to stop' not in cluster.printed(job)
+  finally:
+    cluster.restore(node)
+
+
+def test_no_daemon_or_job_is_left(cluster, tmp_path):
+  """Of a cluster of its own, with a job under way."""
+  with tempfile.TemporaryDirectory(prefix='slurm') as name:
+    with slurm_cluster.start(pathlib.Path(name)) as own:
+      started(own, tmp_path)
+      marks = [f'{slurm_cluster.MARK}={name}/{node}' for node in slurm_cluster.NODES]
+      assert all(slurm_cluster.marked(mark) for mark in marks)
+      numbers = [daemon.pid for daemon in own.daemons.values()]
+    assert not any(slurm_cluster.marked(mark) for mark in marks)
+    assert not any(pathlib.Path(f'/proc/{number}').exists() for number in numbers)
+  cluster.run('sinfo')  # The other one is as it was.
