@@ -4,9 +4,9 @@
       job = cluster.submit('srun hostname', '-N2')
       cluster.wait_for(job, 'COMPLETED')
 
-It takes free ports of 127.0.0.1, keeps everything in one folder, and ends the processes that it started and
-no others. Partition `high` preempts `low`, the default: a job there gets the signal of its `--signal` and, ten
-seconds later, is ended and queued again.
+It takes free ports of 127.0.0.1, keeps everything in one folder, and ends the processes it started and
+no others. Partition `high` preempts `low`, the default: a job there gets the signal of its `--signal` and,
+ten seconds later, is ended and queued again.
 """
 
 import contextlib

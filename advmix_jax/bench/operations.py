@@ -117,9 +117,6 @@ class _Walk:
     elif name == 'cond':
       self._store_all(inputs)
       self._branches(equation.params['branches'], inputs[1:], times)
-    elif inner := list(_inner(equation)):
-      (program,) = inner
-      return self.visit(program, inputs, times)
     elif name.startswith(COLLECTIVES):
       self._store_all(inputs)
       self._add('collective', sum(a.size for a in inputs), times)
@@ -128,6 +125,9 @@ class _Walk:
     elif name in PARTLY_READ:
       self._store_all(inputs)
       self._add('pass', 2 * sum(sizes), times)
+    elif inner := list(_inner(equation)):
+      (program,) = inner
+      return self.visit(program, inputs, times)
     else:
       return [_Array(size, False, inputs, times) for size in sizes]
     return stored
