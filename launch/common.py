@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -25,13 +25,15 @@ P = ParamSpec('P')
 
 
 class ConfigFile(flags.ArgumentParser):
-  """Reads FILE or FILE:VARIANT; whatever is wrong with the file is an error that names it."""
+  """Reads FILE or FILE:VARIANT, or a run's config.json; what is wrong with it is an error that names it."""
 
   def parse(self, argument: str) -> ConfigDict:
     file, *variant = argument.split(':', 1)
     if not Path(file).is_file():
       raise flags.Error(f'--config={file}: found no such file')
     try:
+      if file.endswith('.json'):
+        return read_json_config(Path(file)).lock()
       get_config = runpy.run_path(file).get('get_config')
       config = get_config and get_config(*variant)
     except Exception as error:  # A configuration file is code and may raise anything.
@@ -39,6 +41,17 @@ class ConfigFile(flags.ArgumentParser):
     if not isinstance(config, ConfigDict):
       raise flags.Error(f'--config={file}: expected a function get_config() -> ConfigDict in it')
     return config.lock()
+
+
+def read_json_config(file: Path) -> ConfigDict:
+  """A configuration as runs store it; lists are tuples again."""
+
+  def restored(value: Any) -> Any:
+    if isinstance(value, dict):
+      return {key: restored(part) for key, part in value.items()}
+    return tuple(restored(part) for part in value) if isinstance(value, list) else value
+
+  return ConfigDict(restored(json.loads(file.read_text())))
 
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Configuration file, FILE or FILE:VARIANT.')

@@ -76,6 +76,7 @@ ALLOWED = {
   'training': (*ALGORITHMS, 'micro_batch', 'models', 'methods'),
   'toy': ('types', 'ranges', 'mixing', 'report'),
   'stages': ('',),
+  'sweep': (*BASE, 'sweep', 'interruption', 'methods', 'progress', 'report', 'workdir'),
   'latents': (*BASE, 'interop.generator_folder'),
   'generate': (
     *(*BASE, 'latents', 'interop.generator_folder', 'models', 'interruption', 'progress', 'report'),
