@@ -4,8 +4,8 @@ python -m launch.scaling --config=configs/ffhq1024.py:mix --gan=configs/ffhq1024
     --measure=configs/digits.py --out=docs/scaling.json --page=docs/scaling.md
 python -m launch.scaling --from=docs/scaling.json --page=docs/scaling.md
 
-Operations and bytes are counted in the programs that the stages compile; no weights or data are read, and nothing
-is allocated but by --measure, which runs the steps of a small configuration on this machine.
+Operations and bytes are counted in the programs that the stages compile; no weights or data are read, and
+nothing is allocated but by --measure, which runs the steps of a small configuration on this machine.
 
 Exit status: 0 done, 2 bad input, 1 anything else.
 """
@@ -104,7 +104,7 @@ def count() -> dict[str, Any]:
     'measured': None,
   }
   if MEASURE.value:
-    figures['measured'] = measure(share)
+    figures['measured'] = measure(MEASURE.value, share)
   return figures
 
 
@@ -126,7 +126,7 @@ def settings(networks: Any, gan: Any) -> dict[str, Any]:
   }
 
 
-def measure(share: Any) -> dict[str, Any]:
+def measure(file: str, share: Any) -> dict[str, Any]:
   """The same count for a small configuration, and the time that its steps take here."""
   import os
 
@@ -135,7 +135,7 @@ def measure(share: Any) -> dict[str, Any]:
   from advmix_jax.workdir import environment
 
   load = os.getloadavg()[0]
-  config = common.ConfigFile().parse(MEASURE.value)
+  config = common.ConfigFile().parse(file)
   with config.unlocked():
     config.encode.target_error = config.encode.tolerance = 0.0  # All steps of every image and search count.
     config.evaluate.select = 'highest_loss'
@@ -147,7 +147,7 @@ def measure(share: Any) -> dict[str, Any]:
       f'measured {row["step"]}: {row["seconds"]:.3f} s, counted {row["counted_seconds"]:.3f} s', flush=True
     )
   return {
-    'config': MEASURE.value,
+    'config': file,
     'steps': steps,
     'flops': machine.flops['float32'],
     'memory_rate': machine.memory_rate,

@@ -6,7 +6,7 @@
 
 It takes free ports of 127.0.0.1, keeps everything in one folder, and ends the processes it started and
 no others. Partition `high` preempts `low`, the default: a job there gets the signal of its `--signal` and,
-ten seconds later, is ended and queued again.
+half a minute later, is ended and queued again.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ CPUS = 2  # Of each node, whatever the machine has.
 PROGRAMS = ('munged', 'slurmctld', 'slurmd', 'sbatch', 'srun', 'squeue', 'scontrol', 'scancel', 'sinfo')
 FOLDERS_OF_DAEMONS = '/usr/sbin:/usr/local/sbin:/sbin'
 LOST_AFTER = 10  # Seconds without a word from a node.
-GRACE = 10  # Seconds from the signal of preemption to the end.
+GRACE = 30  # Seconds from the signal of preemption to the end.
 MARK = 'ADVMIX_SLURM_TEST'  # Tells a node's daemons from all other processes.
 
 CONFIGURATION = """
@@ -91,11 +91,14 @@ class Cluster:
     return done.stdout
 
   def submit(self, script: str, *options: str) -> str:
-    """Queues the lines of a shell script; returns its number."""
-    is_array = any(option.startswith('--array') for option in options)
+    """Queues the lines of a shell script; returns the job's number."""
+    return self.sbatch('--requeue', '--open-mode=append', *options, input=f'#!/bin/sh\n{script}\n')
+
+  def sbatch(self, *arguments: str, **more: object) -> str:
+    """Queues what the arguments say; returns the job's number."""
+    is_array = any(argument.startswith('--array') for argument in arguments)
     output = f'--output={self.folder}/out-{"%A_%a" if is_array else "%j"}.txt'
-    command = ['sbatch', '--parsable', '--requeue', '--open-mode=append', f'--chdir={self.folder}', output]
-    return self.run(*command, *options, input=f'#!/bin/sh\n{script}\n').strip()
+    return self.run('sbatch', '--parsable', output, *arguments, **more).strip()
 
   def printed(self, job: str) -> str:
     """What a job, or NUMBER_INDEX of an array, printed so far, over all its starts."""

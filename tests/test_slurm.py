@@ -2,25 +2,13 @@
 
 import pathlib
 import shlex
-import shutil
 import tempfile
-from collections.abc import Iterator
 
 import pytest
 
 from tests import slurm_cluster
 
 pytestmark = pytest.mark.slurm
-
-
-@pytest.fixture(scope='module')
-def cluster() -> Iterator[slurm_cluster.Cluster]:
-  folder = pathlib.Path(tempfile.mkdtemp(prefix='slurm'))
-  try:
-    with slurm_cluster.start(folder) as running:
-      yield running
-  finally:
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 # Ends with 75 when it is asked to; the second time it ends at once.

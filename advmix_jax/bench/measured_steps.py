@@ -56,8 +56,8 @@ def check_steps(
 
   Returns:
     `{'step', 'images', 'flops', 'bytes', 'counted_seconds', 'seconds', 'ratio', 'off', 'share_of_products'}`
-    of one step. Counted seconds are those of `hardware.seconds` at the full rates of the machine, the ratio is
-    how many times as long the step took; `off` is how much longer than with the assumed shares of the rates.
+    of one step. Counted seconds are those of `hardware.seconds` at the full rates of the machine, the ratio
+    is how many times as long the step took; `off` is how much longer than with the assumed shares.
   """
   config = networks.config
   with_r1, with_path_length = next(iter(work.regularisations(config)))

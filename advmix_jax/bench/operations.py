@@ -151,12 +151,12 @@ class _Walk:
 
   def _branches(self, branches: Sequence[Any], inputs: list[_Array], times: float) -> None:
     """The one with the most to do."""
-    before, most = self.found, []
+    before, counted = self.found, []
     for branch in branches:
       self.found = []
       self._body(branch.jaxpr, inputs, times)
-      most = max(most, self.found, key=lambda found: sum((o.flops + o.bytes) * o.times for o in found))
-    self.found = before + most
+      counted.append(self.found)
+    self.found = before + max(counted, key=lambda own: sum((o.flops + o.bytes) * o.times for o in own))
 
   def store(self, array: _Array) -> None:
     """Writes what was to be computed on the way."""
