@@ -1,7 +1,8 @@
 """What a run costs on one accelerator and on many, on paper: docs/scaling.md.
 
-python -m launch.scaling --config=configs/ffhq1024.py:mix --gan=configs/ffhq1024.py:gan \
-    --measure=configs/digits.py --out=docs/scaling.json --page=docs/scaling.md
+python -m launch.scaling --config=configs/ffhq1024.py:mix --config.remat=False \
+    --gan=configs/ffhq1024.py:gan --gan.remat=False --out=docs/scaling.json --page=docs/scaling.md
+python -m launch.scaling --from=docs/scaling.json --measure=configs/digits.py --out=docs/scaling.json
 python -m launch.scaling --from=docs/scaling.json --page=docs/scaling.md
 
 Operations and bytes are counted in the programs that the stages compile; no weights or data are read, and
@@ -53,15 +54,17 @@ def main(argv: list[str]) -> int:
 def run(argv: list[str]) -> None:
   """Counts, or reads, and writes."""
   from advmix_jax.bench import scaling_page
+  from advmix_jax.bench.hardware import Efficiency
   from advmix_jax.workdir import check_writable, write_json
 
   for flag, file in (('--out', FIGURES.value), ('--page', PAGE.value)):
     if file:
       check_writable(Path(file).parent, f'{flag}={file}')
-  if SOURCE.value:
-    figures = scaling_page.read_figures(Path(SOURCE.value))
-  else:
-    figures = count() | {'command': shlex.join(['python', '-m', 'launch.scaling', *argv[1:]])}
+  command = shlex.join(['python', '-m', 'launch.scaling', *argv[1:]])
+  source = SOURCE.value
+  figures = scaling_page.read_figures(Path(source)) if source else count() | {'command': command}
+  if MEASURE.value:
+    figures['measured'] = measure(MEASURE.value, Efficiency(**figures['efficiency'])) | {'command': command}
   if FIGURES.value:
     write_json(Path(FIGURES.value), figures)
   if PAGE.value:
@@ -94,7 +97,7 @@ def count() -> dict[str, Any]:
     'train': config.train.num_epochs * TRAINED.value,
     'evaluate': config.evaluate.num_restarts * TESTED.value,
   }
-  figures = {
+  return {
     'steps': [scaling.row(found, H200, share) for found in works],
     'hours': scaling.hours(works, images, numbers, H200, share),
     'numbers': numbers,
@@ -103,16 +106,15 @@ def count() -> dict[str, Any]:
     'settings': settings(networks, gan),
     'measured': None,
   }
-  if MEASURE.value:
-    figures['measured'] = measure(MEASURE.value, share)
-  return figures
 
 
 def settings(networks: Any, gan: Any) -> dict[str, Any]:
   """Of the configurations, as far as the page names them."""
-  config = networks.config
+  config, resolution = networks.config, networks.generator_model.resolution
+  is_growing = gan.config.generator.structure != 'fixed'
   return {
-    'resolution': networks.generator_model.resolution,
+    'resolution': resolution,
+    'first_resolution': gan.config.generator.initial_resolution if is_growing else resolution,
     'gan_images': gan.config.generator.total_kimg * 1000,
     'encode_steps': config.encode.num_steps,
     'encode_resolution': networks.encode_resolution,
@@ -123,6 +125,7 @@ def settings(networks: Any, gan: Any) -> dict[str, Any]:
     'evaluate_restarts': config.evaluate.num_restarts,
     'evaluate_steps': config.evaluate.num_steps,
     'test_images': TESTED.value,
+    'remat': bool(config.remat or gan.config.remat),
   }
 
 

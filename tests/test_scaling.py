@@ -3,6 +3,8 @@
 import importlib
 import json
 import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -210,3 +212,23 @@ def test_the_figures_are_those_of_the_programs():
   (stored,) = [r for r in json.loads(FIGURES.read_text())['steps'] if r['stage'] == 'evaluate']
   for key in ('flops_per_byte', 'seconds', 'bytes'):
     assert found[key] == pytest.approx(stored[key], rel=0.05), key  # Two devices here, one there.
+
+
+@pytest.mark.parametrize(
+  'flags, expected',
+  [
+    (('--page=x.md',), 'error: --config is missing'),
+    (
+      ('--config=configs/smoke.py', '--devices=1,no'),
+      "error: --devices: found 'no', expected numbers from 1",
+    ),
+    (('--from=configs/smoke.py',), 'error: --from=configs/smoke.py: '),
+    (('--config=configs/smoke.py', '--products=0'), 'flag --products=0'),
+    (('--config=configs/smoke.py', '--gan=none.py'), '--gan=none.py: found no such file'),
+  ],
+)
+def test_bad_input_is_a_line(flags, expected):
+  done = subprocess.run(
+    [sys.executable, '-m', 'launch.scaling', *flags], capture_output=True, text=True, cwd=ROOT
+  )
+  assert done.returncode == 2 and expected in done.stderr and len(done.stderr.splitlines()) == 1

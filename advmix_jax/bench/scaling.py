@@ -37,6 +37,7 @@ def row(work: Work, device: Accelerator, share: Efficiency) -> dict[str, Any]:
     'bytes': moved,
     'flops_per_byte': sum(flops.values()) / moved,
     'host_bytes': work.host,
+    'host_rate': work.host / found.total,
     'reduced_bytes': work.reduced,
     'held_bytes': work.held,
     'seconds': found.total,

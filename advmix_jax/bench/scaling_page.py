@@ -63,7 +63,7 @@ def template() -> jinja2.Template:
     keep_trailing_newline=True,
   )
   environment.filters |= {'percent': percent, 'figures': figures_of, 'giga': giga, 'duration': duration}
-  environment.filters |= {'why': REASONS.__getitem__, 'signed': signed}
+  environment.filters |= {'why': REASONS.__getitem__, 'signed': signed, 'shares': shares_of}
   return environment.get_template(TEMPLATE)
 
 
@@ -84,6 +84,12 @@ def figures_of(value: float) -> str:
 
 def giga(flops: dict[str, float], dtype: str) -> str:
   return figures_of(flops.get(dtype, 0.0) / 1e9)
+
+
+def shares_of(shares: dict[str, float]) -> str:
+  """The limits that take a twentieth of the time or more, the longest first."""
+  most = sorted(shares.items(), key=lambda share: -share[1])
+  return ', '.join(f'{name} {value:.0%}' for name, value in most if value >= 0.05)
 
 
 def duration(hours: float) -> str:
