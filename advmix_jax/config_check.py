@@ -117,6 +117,7 @@ RULES: dict[str, Rule] = {
   'train.micro_batch': COUNT,
   'train.num_epochs': ABOVE_0,
   'train.learning_rate': ABOVE_0,
+  'train.seed': (lambda v: isinstance(v, int) and v >= -1, 'a whole number of at least -1'),
   'train.ema_decay': BELOW_1,
   'mixup.alpha': ABOVE_0,
   'cutout.size': AT_LEAST_0,
@@ -134,6 +135,8 @@ RULES: dict[str, Rule] = {
   'report.num_examples': COUNT_FROM_1,
   'checkpoint.seconds': ABOVE_0,
   'checkpoint.keep': COUNT_FROM_1,
+  'watchdog.first_step_seconds': AT_LEAST_0,
+  'watchdog.step_seconds': AT_LEAST_0,
   'log_every_steps': COUNT_FROM_1,
 }
 

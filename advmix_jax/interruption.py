@@ -1,17 +1,26 @@
-"""Signals that ask a run to stop: every loop polls, saves and ends; the same command goes on later."""
+"""What asks a run to stop: every loop polls, saves and ends; the same command goes on later."""
 
 import signal
 from types import FrameType
 
 from advmix_jax.types import Interrupted
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+
 _received: list[int] = []
+_failures: list[Exception] = []
 
 
 def install() -> None:
   """From now on SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 are noted instead of ending the process."""
-  for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+  for number in SIGNALS:
     signal.signal(number, _note)
+
+
+def ignore() -> None:
+  """For processes that work for another one: that one decides when they end."""
+  for number in SIGNALS:
+    signal.signal(number, signal.SIG_IGN)
 
 
 def _note(number: int, frame: FrameType | None) -> None:
@@ -20,9 +29,14 @@ def _note(number: int, frame: FrameType | None) -> None:
   _received.append(number)
 
 
+def fail(error: Exception) -> None:
+  """For threads that find that the run cannot go on: the loops end with `error`."""
+  _failures.append(error)
+
+
 def requested() -> bool:
-  """Whether a signal arrived."""
-  return bool(_received)
+  """Whether a signal arrived, or a thread asks for an end."""
+  return bool(_received or _failures)
 
 
 def check(then: str = 'the same command goes on from here') -> None:
@@ -30,6 +44,12 @@ def check(then: str = 'the same command goes on from here') -> None:
 
   Args:
     then: what the user is told about what is left.
+
+  Raises:
+    Interrupted: a signal arrived.
+    Exception: what a thread gave to `fail`.
   """
+  if _failures:
+    raise _failures[0]
   if _received:
     raise Interrupted(f'stopped by {signal.Signals(_received[0]).name}; {then}')

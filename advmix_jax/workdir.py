@@ -6,6 +6,8 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,12 +17,14 @@ import numpy as np
 import tensorboardX
 from ml_collections import ConfigDict
 
+from advmix_jax import run_lock
 from advmix_jax.types import BadInputError, RunError
 
 # Keys that change neither results nor files, so a run may go on with other values of them.
 FREE_KEYS = (
   'stages',
   'checkpoint',
+  'watchdog',
   'log_every_steps',
   'compile_cache',
   'data.dir',
@@ -28,16 +32,22 @@ FREE_KEYS = (
   'data.num_workers',
   'encode.vgg16_weights',
 )
+UNFINISHED_CHECKPOINT = '.orbax-checkpoint-tmp'
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-  """Yields a temporary path that becomes `path` when the block ends well."""
+  """Yields a temporary path that becomes `path` when the block ends well.
+
+  Raises:
+    RunError: if the path lies in the folder of a run that another process has taken over.
+  """
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp{path.suffix}')
   try:
     yield temporary
+    run_lock.check(path)
     os.replace(temporary, path)
   finally:
     temporary.unlink(missing_ok=True)
@@ -106,11 +116,15 @@ class Workdir:
   Attributes:
     path: the folder.
     config: the resolved configuration.
+
+  Args:
+    lock: of the folder, released when it is closed; None = this process writes nothing that others share.
   """
 
-  def __init__(self, path: Path, config: ConfigDict):
+  def __init__(self, path: Path, config: ConfigDict, lock: run_lock.Lock | None = None):
     self.path = path
     self.config = config
+    self._lock = lock
     self._metrics = open_lines(path / 'metrics.jsonl')
     self._events = tensorboardX.SummaryWriter(str(path / 'events'))
 
@@ -118,6 +132,7 @@ class Workdir:
     """One line in `metrics.jsonl` and the same numbers as TensorBoard events. A later line replaces an
     earlier one with the same name and step (a resumed run repeats some)."""
     values = {name: float(value) for name, value in values.items()}
+    run_lock.check(self.path)
     self._metrics.write(json.dumps({'step': step, **values}) + '\n')
     self._metrics.flush()
     for name, value in values.items():
@@ -126,6 +141,8 @@ class Workdir:
   def close(self) -> None:
     self._metrics.close()
     self._events.close()
+    if self._lock is not None:
+      self._lock.release()
 
 
 def open_lines(path: Path) -> TextIO:
@@ -137,34 +154,58 @@ def open_lines(path: Path) -> TextIO:
   return file
 
 
+LEFTOVER = re.compile(r'\..+\.\d+\.tmp(\.\w+)?')  # As `atomic` names its files.
+
+
+def remove_leftovers(folder: Path) -> None:
+  """Removes what killed processes were writing: temporary files, and checkpoints that are not whole.
+
+  To be called by the process that holds the folder's lock.
+  """
+  for place, folders, files in os.walk(folder):
+    for name in files:
+      if LEFTOVER.fullmatch(name):
+        Path(place, name).unlink(missing_ok=True)
+    for name in [name for name in folders if UNFINISHED_CHECKPOINT in name]:
+      folders.remove(name)
+      shutil.rmtree(Path(place, name), ignore_errors=True)
+
+
 def check_writable(folder: Path, flag: str) -> None:
   """Makes the folder; raises `BadInputError` that begins with `flag` if files cannot be put into it."""
   try:
     folder.mkdir(parents=True, exist_ok=True)
     with atomic(folder / '.writable') as probe:
       probe.touch()
-    (folder / '.writable').unlink()
+    (folder / '.writable').unlink(missing_ok=True)  # Two runs may try at once.
   except OSError as error:
     raise BadInputError(f'{flag} cannot be written: {error.strerror or error}') from error
 
 
 def open_workdir(path: Path, config: ConfigDict) -> Workdir:
-  """Makes the folder, or checks that it was made with the same configuration.
+  """Makes the folder, or checks that it was made with the same configuration; locked until it is closed.
 
   Raises:
-    BadInputError: if the folder cannot be written, or belongs to another configuration; names the keys.
+    BadInputError: if the folder cannot be written, is in use by another run, or belongs to another
+      configuration; names the keys.
   """
   path = path.absolute()
-  wanted = json.loads(config.to_json())
-  file = path / 'config.json'
   check_writable(path, f'--workdir={path}')
-  if file.exists():
-    check_same_config(path, fixed_keys(read_json(file)), fixed_keys(wanted))
-    warn_of_other_environment(path)
-  else:
-    write_json(path / 'versions.json', environment())
-    write_json(file, wanted)
-  return Workdir(path, config)
+  lock = run_lock.acquire(path)
+  try:
+    remove_leftovers(path)
+    wanted = json.loads(config.to_json())
+    file = path / 'config.json'
+    if file.exists():
+      check_same_config(path, fixed_keys(read_json(file)), fixed_keys(wanted))
+      warn_of_other_environment(path)
+    else:
+      write_json(path / 'versions.json', environment())
+      write_json(file, wanted)
+    return Workdir(path, config, lock)
+  except BaseException:
+    lock.release()
+    raise
 
 
 def check_same_config(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:

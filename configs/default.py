@@ -151,6 +151,8 @@ def get_config() -> ml_collections.ConfigDict:
   c.train.micro_batch = 0
   c.train.num_epochs = 15.0  # Paper: 5 on Colour-MNIST, 20 on CelebA.
   c.train.learning_rate = 1e-3  # Adam.
+  # Seeds the classifiers alone: their parameters, the order of images, what is drawn in training; -1 = seed.
+  c.train.seed = -1
   c.train.ema_decay = 0.0  # Average of the parameters that is evaluated; 0 = the last parameters.
 
   c.mixup = ml_collections.ConfigDict({'alpha': 0.2})
@@ -176,6 +178,11 @@ def get_config() -> ml_collections.ConfigDict:
   c.checkpoint = ml_collections.ConfigDict()
   c.checkpoint.seconds = 30.0  # Time between checkpoints; a stage also saves at its end.
   c.checkpoint.keep = 2
+
+  # A step that takes more seconds ends the run, with the stacks of all threads and status 1; 0 = never.
+  c.watchdog = ml_collections.ConfigDict()
+  c.watchdog.first_step_seconds = 3600.0  # For the first step of a loop, and others in which jax compiles.
+  c.watchdog.step_seconds = 600.0  # For every other step.
 
   c.log_every_steps = 50
   c.compile_cache = True  # Keep compiled programs in $JAX_COMPILATION_CACHE_DIR or ~/.cache/advmix_jax.

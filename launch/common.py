@@ -9,10 +9,12 @@ import json
 import logging
 import os
 import runpy
+import signal
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any, ParamSpec
 
 from absl import flags
@@ -63,8 +65,21 @@ DOWNLOAD = flags.DEFINE_bool('download', False, 'Fetch missing data files into c
 
 def main(stages: tuple[str, ...] | None = None) -> None:
   """Runs the named stages, or those of the configuration, and exits with their status."""
+  end_when_asked()
   allocation.use_large_pages()
   sys.exit(run(sys.argv, stages))
+
+
+def end_when_asked() -> None:
+  """Until the run takes note of signals, one ends the process at once, with the same status."""
+
+  def end(number: int, frame: FrameType | None) -> None:
+    text = f'stopped by {signal.Signals(number).name}; the same command goes on from here\n'
+    os.write(2, text.encode())
+    os._exit(INTERRUPTED)
+
+  for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(number, end)
 
 
 def run(argv: list[str], stages: tuple[str, ...] | None) -> int:
@@ -94,6 +109,9 @@ def exit_status(command: Callable[P, None]) -> Callable[P, int]:
       return complain(str(error), BAD_INPUT)
     except Interrupted as error:
       print(error, file=sys.stderr)
+      return INTERRUPTED
+    except KeyboardInterrupt:
+      print('stopped at once; what was saved is kept', file=sys.stderr)
       return INTERRUPTED
     except (RunError, OSError) as error:
       return complain(str(error), FAILED)
@@ -180,8 +198,8 @@ def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
     if not config.data.dir:
       raise BadInputError('--download: config.data.dir is empty, expected the folder to put the files into')
     mnist.download(config.data.dir)
-  workdir = open_workdir(folder, config)
   interruption.install()
+  workdir = open_workdir(folder, config)
   try:
     experiment = Experiment(workdir)
     pipeline.describe(experiment)

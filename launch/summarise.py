@@ -28,7 +28,8 @@ def read_run(path: Path) -> tuple[dict, dict]:
     if not (path / name).exists():
       raise BadInputError(f'{path / name} is missing, expected the workdir of a finished run')
   config = fixed_keys(json.loads((path / 'config.json').read_text()))
-  del config['seed']
+  for key in ('seed', 'train.seed'):
+    config.pop(key, None)
   return config, json.loads((path / 'results.json').read_text())
 
 
@@ -43,7 +44,7 @@ def summary(paths: list[Path]) -> str:
       raise BadInputError(
         f'{path} differs from {paths[0]} in {", ".join(differing)}, expected the seed alone'
       )
-  seeds = ', '.join(str(r['seed']) for r in results)
+  seeds = ', '.join(str(r.get('train_seed', r['seed'])) for r in results)
   methods = sorted(results[0]['methods'], key=list(METHODS).index)
   first = results[0]['methods'][methods[0]]
   lines = [

@@ -52,8 +52,10 @@ def main(argv: list[str]) -> int:
     command, rest = read_command(argv)
     if command == 'run':
       common.read_config(rest)
-    elif flags.FLAGS(rest)[1:]:
-      raise ValueError(f'unexpected argument {flags.FLAGS(rest)[1]!r}')
+    elif stray := flags.FLAGS(rest)[1:]:
+      raise ValueError(f'unexpected argument {stray[0]!r}')
+    if common.WORKDIR.value:
+      raise ValueError('--workdir is of a single run, expected --out, the folder of the sweep')
     if not OUT.value:
       raise ValueError('--out is missing, expected the folder of the sweep')
   except Exception as error:  # The libraries' flag parsers raise many kinds.
@@ -119,6 +121,7 @@ def run(out: Path) -> None:
         return
       slurm.wait(out, planned)
     else:
+      slurm.release(out, planned)
       local.Local(out, planned, slots, lambda line: print(line, flush=True)).run()
   seen = slurm.observe(out, planned)
   print(table.status(out, planned, seen))

@@ -1,7 +1,9 @@
 """Checkpoints: whole or absent, and a broken one costs one interval, not the run."""
 
+import functools
 import logging
 import resource
+import time
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +55,7 @@ def test_the_newest_comes_back_bit_for_bit_with_its_typed_key(checkpointer, tmp_
 def test_only_the_last_ones_are_kept(checkpointer, tmp_path):
   for step in (1, 2, 3):
     checkpointer.save(step, state(step))
+  checkpointer.wait()
   assert sorted(p.name for p in (tmp_path / 'checkpoints').iterdir() if p.name.isdigit()) == ['2', '3']
 
 
@@ -135,14 +138,51 @@ def test_a_failing_write_is_one_sentence_and_older_checkpoints_remain(checkpoint
   rng = np.random.default_rng(0)
   large = {'w': jnp.asarray(rng.standard_normal(500_000), jnp.float32)}
   checkpointer.save(1, large)
+  checkpointer.wait()
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   try:
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
+    checkpointer.save(2, large)
     with pytest.raises(RunError, match='checkpoint 2 could not be written to .*checkpoints: ') as error:
-      checkpointer.save(2, large)
+      checkpointer.wait()
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
   assert len(str(error.value).splitlines()) == 1
   again = reopened(checkpointer, tmp_path)
   np.testing.assert_array_equal(again.restore(large)['w'], large['w'])
   again.close()
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def overwritten(tree):
+  return jax.tree.map(lambda x: x + 1, tree)
+
+
+def test_a_state_that_is_donated_at_once_is_saved_as_it_was(checkpointer):
+  """Donated arrays are overwritten by the next step while the checkpoint is still being written."""
+  now = {'w': jnp.zeros(2_000_000), 'b': jnp.zeros((3, 5))}
+  now = overwritten(now)  # In memory of the device's own.
+  for step in range(1, 4):
+    checkpointer.save(step, now)
+    for _ in range(5):
+      now = overwritten(now)
+    found = checkpointer.restore(now)
+    for leaf in jax.tree.leaves(found):
+      np.testing.assert_array_equal(leaf, 1 + 5 * (step - 1))
+
+
+def test_a_save_that_failed_in_the_background_is_told_at_the_next(checkpointer, tmp_path, monkeypatch):
+  checkpointer.save(1, state(1))
+  checkpointer.wait()
+  large = {'w': jnp.asarray(np.random.default_rng(0).standard_normal(500_000), jnp.float32)}
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  try:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
+    checkpointer.save(2, large)
+    while checkpointer.busy:
+      time.sleep(0.01)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  with pytest.raises(RunError, match='checkpoint 2 could not be written to .*checkpoints: '):
+    checkpointer.save(3, state(3))
+  assert reopened(checkpointer, tmp_path).restore(state(0))['params']['w'][0] == 1

@@ -37,10 +37,12 @@ ALLOWED = {
   'batched': (),
   'progress': BASE,
   'interruption': BASE,
-  'workdir': BASE,
+  'watchdog': BASE,
+  'run_lock': (*BASE, 'interruption'),
+  'workdir': (*BASE, 'run_lock'),
   'data': (*BASE, 'data', 'interruption', 'progress', 'workdir'),  # Decoding takes minutes and writes a file.
   'interop': (*BASE, 'interop', 'models', 'workdir'),
-  'report': (*BASE, 'report'),
+  'report': (*BASE, 'report', 'workdir'),
   'network_check': (*BASE, 'interop.generator_folder', 'interop.vgg16_weights', 'models', 'training.growth'),
   'config_check': (
     *ALGORITHMS,
@@ -56,10 +58,10 @@ ALLOWED = {
   ),
   # Above it.
   'training.loop': (
-    *(*BASE, 'training.checkpoint', 'training.prefetch', 'interruption', 'progress', 'workdir'),
+    *(*BASE, 'training.checkpoint', 'training.prefetch', 'interruption', 'progress', 'watchdog', 'workdir'),
   ),
   'training.prefetch': (),
-  'training.checkpoint': BASE,
+  'training.checkpoint': (*BASE, 'run_lock'),
   'training.growth': (),
   'training.adam': (),
   'training.gan_losses': BASE,

@@ -8,8 +8,10 @@ import contextlib
 import errno
 import hashlib
 import json
+import multiprocessing
 import os
 import pathlib
+import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -126,16 +128,39 @@ def decode(files: Sequence[File], framing: Framing, num_workers: int) -> Iterato
     if not flags.FLAGS.is_parsed():  # grain asks its own flags, also where there is no command line.
       flags.FLAGS.mark_as_parsed()
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
-    dataset = source.to_iter_dataset(options).mp_prefetch(grain.MultiprocessingOptions(num_workers))
+    dataset = source.to_iter_dataset(options).mp_prefetch(
+      grain.MultiprocessingOptions(num_workers), worker_init_fn=_serve
+    )
   else:
     dataset = source.to_iter_dataset(grain.ReadOptions(num_threads=cores, prefetch_buffer_size=2 * cores))
   start = 0
   with contextlib.closing(iter(dataset)) as iterator, track('pictures', len(files)) as update:
-    for chunk in iterator:
+    while True:
+      try:
+        chunk = next(iterator, None)
+      except Exception:
+        interruption.check()  # A signal to the whole group can end a worker before it ignores signals.
+        raise
       interruption.check()
+      if chunk is None:
+        return
       yield start, chunk
       start += len(chunk.is_grey)
       update(start, '')
+
+
+def _serve(unused_index: int, unused_count: int) -> None:
+  """In a worker: signals are for the process that it works for, with which it ends."""
+  interruption.ignore()
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+  """A process that is killed cannot tell its workers."""
+  parent = multiprocessing.parent_process()
+  if parent is not None:
+    parent.join()
+    os._exit(1)
 
 
 def cache_folder(cache_dir: str) -> pathlib.Path:

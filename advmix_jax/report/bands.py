@@ -8,6 +8,8 @@ import numpy as np
 
 from advmix_jax.report import style
 
+MOST_TICKS = 10  # More settings than this are not marked singly.
+
 
 def save_bands(
   path: str | os.PathLike,
@@ -49,6 +51,9 @@ def save_bands(
     axes.set_xlabel(xlabel)
     axes.set_ylim(0, 103)
     axes.grid(axis='y', color=style.GRID, linewidth=0.8)
+    settings = sorted({float(x) for line in lines.values() for x in line[0]})
+    if ticks is None and len(settings) <= MOST_TICKS:
+      axes.set_xticks(settings)
     if ticks is not None:
       axes.set_xticks(range(len(ticks)), ticks, rotation=20 if len(ticks) > 3 else 0)
   all_axes[0].set_ylabel('accuracy, %')

@@ -15,6 +15,8 @@ from collections.abc import Callable
 import numpy as np
 import PIL.Image
 
+from advmix_jax.workdir import atomic
+
 _BACKGROUND = 255
 _GAP = 2  # Pixels between cells.
 _WIDE_GAP = 6  # Pixels between the sources of a style-mixing grid and their mixtures.
@@ -24,13 +26,8 @@ _CELL_PIXELS = 64  # A cell is about this wide when no scale is given.
 def write_atomically(path: str | os.PathLike, data: bytes) -> pathlib.Path:
   """Writes `data` to `path` through a temporary file in the same folder, which is made if it is missing."""
   path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  try:
+  with atomic(path) as temporary:
     temporary.write_bytes(data)
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
   return path
 
 

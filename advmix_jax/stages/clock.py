@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from advmix_jax import run_lock
 from advmix_jax.workdir import read_json, write_json
 
 FILE = 'stage_seconds.json'
@@ -50,4 +51,5 @@ def write(workdir: Path, seconds: dict[str, float], running: dict[str, Any] | No
 def last_sign_of_life(workdir: Path) -> float:
   """When a file was last written, as seconds since the epoch."""
   files = (path for pattern in SIGNS_OF_LIFE for path in workdir.glob(pattern) if path.name != FILE)
+  files = (path for path in files if path.parent.name != run_lock.FOLDER)  # The next process's already.
   return max((path.stat().st_mtime for path in files if path.is_file()), default=0.0)

@@ -47,6 +47,7 @@ def results(experiment: Experiment, methods: dict[str, dict]) -> dict:
   return {
     'methods': methods,
     'seed': config.seed,
+    'train_seed': experiment.train_seed,
     'config_hash': config_hash(config),
     'data': config.data.name,
     'split': config.evaluate.split,
@@ -108,6 +109,7 @@ class Evaluator:
     """Predicted classes `[N]` of uint8 images."""
 
     def predict_batch(images):
+      interruption.check()
       return parallel.unshard(self._predict(classifier, parallel.shard(images)))
 
     return batched.in_batches(predict_batch, images, self._batch_size)
@@ -120,10 +122,12 @@ class Evaluator:
     if experiment.config.evaluate.start_from == 'original':
       return w, experiment.evaluated.images[experiment.attacked_positions]
     params = parallel.replicate(experiment.load_generator())
-    decoded = batched.in_batches(
-      lambda w: parallel.unshard(self._decode(params, parallel.shard(w))), w, self._batch_size
-    )
-    return w, decoded
+
+    def decode_batch(w):
+      interruption.check()
+      return parallel.unshard(self._decode(params, parallel.shard(w)))
+
+    return w, batched.in_batches(decode_batch, w, self._batch_size)
 
   def __call__(self, method: str) -> tuple[dict, evaluation.Broken]:
     """Numbers for `results.json`, and the variants that broke the classifier."""

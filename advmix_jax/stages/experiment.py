@@ -52,9 +52,16 @@ class Experiment(Networks):
   def latents_file(self, part: str) -> Path:
     return self.workdir.path / 'encode' / part / 'manifest.json'
 
-  def key(self, name: str) -> Array:
-    """The key of a stage or of something in it; other names give independent keys."""
-    return jax.random.fold_in(jax.random.key(self.config.seed), zlib.crc32(name.encode()))
+  def key(self, name: str, seed: int | None = None) -> Array:
+    """The key of a stage or of something in it; other names give independent keys. None = the run's seed."""
+    chosen = self.config.seed if seed is None else seed
+    return jax.random.fold_in(jax.random.key(chosen), zlib.crc32(name.encode()))
+
+  @property
+  def train_seed(self) -> int:
+    """The seed of the classifiers."""
+    seed: int = self.config.train.seed
+    return self.config.seed if seed < 0 else seed
 
   def load_generator(self) -> PyTree:
     """The trained generator's decoder parameters."""
@@ -68,7 +75,7 @@ class Experiment(Networks):
 
   def new_classifier(self, *, with_generator: bool) -> TrainState:
     """A fresh classifier. All methods start from the same parameters and see the same order of images."""
-    state = self._init_classifier(self.key('classifier'))
+    state = self._init_classifier(self.key('classifier', self.train_seed))
     if with_generator:
       state = state.replace(decoder=self.decoder, generator=self.load_generator())
     return state

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from advmix_jax import mixing
+from advmix_jax import interruption, mixing
 from advmix_jax.models.decoder import generator_decoder
 from advmix_jax.models.growing import Lod
 from advmix_jax.models.mapping import join_label
@@ -21,6 +21,7 @@ GRID_SIDE = 8  # A row is drawn at a time, as the generator may be one of 1024 p
 def grid_writer(experiment: Experiment) -> Callable[[PyTree, Lod | None, str], None]:
   """`(decoder parameters, level of detail, name)` -> writes `gan/samples-NAME.png` and `gan/mixing-NAME.png`.
 
+  What is there is not drawn again. Between rows a signal raises `Interrupted`.
   Of a conditional generator every column of the samples has one label.
   """
   folder, model = experiment.workdir.path / 'gan', experiment.generator_model
@@ -45,11 +46,20 @@ def grid_writer(experiment: Experiment) -> Callable[[PyTree, Lod | None, str], N
   def mix(params, lod, z, others):
     return to_uint8(mixed_row(decoder_at(lod), params, z, others))
 
+  def drawn(draw_fn: Callable[[Array], Array], parts: list[Array]) -> np.ndarray:
+    images = []
+    for part in parts:
+      interruption.check()
+      images.append(np.asarray(draw_fn(part)))
+    return np.stack(images)
+
   def write(params: PyTree, lod: Lod | None, name: str) -> None:
-    save_grid(folder / f'samples-{name}.png', np.stack([decode(params, lod, row) for row in rows]))
-    left, top = (np.asarray(decode(params, lod, z)) for z in (coarse, fine))
-    table = np.stack([mix(params, lod, z, fine) for z in coarse])
-    save_style_mixing(folder / f'mixing-{name}.png', left, top, table)
+    samples, mixed = folder / f'samples-{name}.png', folder / f'mixing-{name}.png'
+    if not samples.exists():
+      save_grid(samples, drawn(lambda row: decode(params, lod, row), rows))
+    if not mixed.exists():
+      left, top = drawn(lambda z: decode(params, lod, z), [coarse, fine])
+      save_style_mixing(mixed, left, top, drawn(lambda z: mix(params, lod, z, fine), list(coarse)))
 
   return write
 

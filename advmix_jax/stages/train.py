@@ -45,7 +45,7 @@ def train_method(experiment: Experiment, method: str) -> None:
   mixes = method in NEEDS_LATENTS
   train = experiment.splits.train
   latents = load_latents(experiment, 'train').w if mixes else None
-  order = data.index_batches(len(train), config.train.batch_size, config.seed)
+  order = data.index_batches(len(train), config.train.batch_size, experiment.train_seed)
   step = step_fn(config, method)
 
   def batch_fn(step: int) -> Batch:

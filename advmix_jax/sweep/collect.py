@@ -101,7 +101,14 @@ def read_results(out: Path, task: Task) -> dict:
 
 def seed_of(config: dict) -> int:
   """The seed in which members of one setting differ."""
-  return int(config['seed'])
+  of_classifier = int(config['train'].get('seed', -1))
+  return int(config['seed']) if of_classifier < 0 else of_classifier
+
+
+def seed_keys(plan: Plan) -> list[str]:
+  """Those of the seeds in which members differ."""
+  flats = [flatten(config) for config in plan.configs.values()]
+  return [key for key in SEED_KEYS if len({flat.get(key) for flat in flats}) > 1]
 
 
 def mean_and_sd(values: tuple[float, ...]) -> tuple[float, float]:
@@ -138,9 +145,10 @@ def table(rows: list[Row]) -> str:
 def markdown(plan: Plan, rows: list[Row], num_done: int) -> str:
   """The table for people: accuracy in %, mean ± standard deviation."""
   keys = list(rows[0].setting)
+  scope = ' (of the classifier alone)' if seed_keys(plan) == ['train.seed'] else ''
   lines = [
     f'`{plan.source}`: {num_done} of {len(plan.members)} runs are done. Accuracy in %, mean ± standard '
-    'deviation over n runs that differ in their seed; a single run has no deviation.',
+    f'deviation over n runs that differ in their {" and ".join(seed_keys(plan)) or "seed"}{scope}.',
     '',
     '| ' + ' | '.join([*keys, 'method', *COLUMNS, 'n']) + ' |',
     '|' + '---|' * (len(keys) + 1) + '---:|' * (len(COLUMNS) + 1),

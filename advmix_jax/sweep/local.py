@@ -97,9 +97,11 @@ class Local:
     seen = state.observe(self._out, self._plan)
     for name, found in seen.items():
       if name not in own and self._states.get(name) in (None, RUNNING):
-        if found.state == RUNNING and name not in self._states:
+        is_running = found.state == RUNNING and process.is_here(state.read(self._out, name))
+        if is_running and name not in self._states:
           self._tell(f'{name}: still running ({found.note}); waiting for it')
-        self._states[name] = found.state
+        # Another machine's launcher does not hold the folder, as this one does, so its runs are ending.
+        self._states[name] = PLANNED if found.state == RUNNING and not is_running else found.state
 
   def _fill_slots(self) -> None:
     others = self._left_by_others().count(RUNNING)

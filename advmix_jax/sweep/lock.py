@@ -4,10 +4,14 @@ import contextlib
 import fcntl
 import os
 import platform
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from advmix_jax.types import BadInputError
+
+LOOK_SECONDS = 1.0  # More than `is_held` of another process takes.
 
 
 @contextlib.contextmanager
@@ -17,18 +21,37 @@ def held(out: Path) -> Iterator[None]:
   Raises:
     BadInputError: if another launcher holds it; names that.
   """
-  file = out / 'sweep' / 'lock'
-  file.parent.mkdir(parents=True, exist_ok=True)
-  with file.open('a+') as held_file:
-    try:
-      fcntl.flock(held_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      held_file.seek(0)
-      by = held_file.read().strip() or 'another process'
-      raise BadInputError(
-        f'--out={out} is in use by {by}, expected one launch of a sweep at a time'
-      ) from None
-    held_file.truncate(0)
-    held_file.write(f'process {os.getpid()} on {platform.node()}')
-    held_file.flush()
+  lock = file(out)
+  lock.parent.mkdir(parents=True, exist_ok=True)
+  with lock.open('a+') as own:
+    end = time.monotonic() + LOOK_SECONDS
+    while not take(own, fcntl.LOCK_EX):
+      if time.monotonic() > end:
+        by = lock.read_text().strip() or 'another process'
+        raise BadInputError(f'--out={out} is in use by {by}, expected one launch of a sweep at a time')
+      time.sleep(0.1)
+    own.truncate(0)
+    own.write(f'process {os.getpid()} on {platform.node()}')
+    own.flush()
     yield
+
+
+def is_held(out: Path) -> bool:
+  """Whether a launcher, on any machine, has the folder."""
+  if not file(out).exists():
+    return False
+  with file(out).open() as looked_at:
+    return not take(looked_at, fcntl.LOCK_SH)
+
+
+def take(opened: IO[str], kind: int) -> bool:
+  """Locks an open file, if that can be done at once."""
+  try:
+    fcntl.flock(opened, kind | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return False
+  return True
+
+
+def file(out: Path) -> Path:
+  return out / 'sweep' / 'lock'

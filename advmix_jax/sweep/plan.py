@@ -186,7 +186,7 @@ def member_config(
   name: str, base: ConfigDict, changes: Changes, check: Callable[[ConfigDict], None]
 ) -> ConfigDict:
   """The configuration of a member; raises `BadInputError`, with its name, if it cannot be run."""
-  config = base.copy_and_resolve_references()
+  config = base.copy_and_resolve_references().lock()
   try:
     config.update_from_flattened_dict(changes)
     check(config)

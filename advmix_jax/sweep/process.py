@@ -12,13 +12,21 @@ TETHER = Path(__file__).with_name('tether.py')
 
 
 def identity(pid: int) -> dict[str, Any]:
-  """What tells a process from all others, now and later: machine, its boot, number, start."""
-  return {'host': platform.node(), 'boot': boot(), 'pid': pid, 'start': start_time(pid)}
+  """What tells a process from all others, now and later: machine, its boot, container, number, start."""
+  return {
+    'host': platform.node(),
+    'boot': boot(),
+    'space': number_space(),
+    'pid': pid,
+    'start': start_time(pid),
+  }
 
 
 def is_here(found: dict[str, Any]) -> bool:
   """Whether an identity is of this machine, so that `is_alive` can tell."""
-  return bool(found.get('host') == platform.node())
+  if found['host'] != platform.node():
+    return False
+  return found['boot'] != boot() or found['space'] == number_space()  # Containers share a boot.
 
 
 def is_alive(found: dict[str, Any]) -> bool:
@@ -31,6 +39,14 @@ def boot() -> str:
   """Changes when the machine starts; '' where the system does not say."""
   file = Path('/proc/sys/kernel/random/boot_id')
   return file.read_text().strip() if file.exists() else ''
+
+
+def number_space() -> int:
+  """Of the container, within which process numbers mean something; 0 where the system does not say."""
+  try:
+    return os.stat('/proc/self/ns/pid').st_ino
+  except OSError:
+    return 0
 
 
 def start_time(pid: int) -> str | None:

@@ -77,6 +77,23 @@ def observe(out: Path, plan: Plan) -> dict[str, Seen]:
   return state.observe(out, plan, ask_queue() if with_job else {})
 
 
+def release(out: Path, plan: Plan) -> None:
+  """Takes the tasks back from Slurm's hands, so that they can be run here.
+
+  Raises:
+    BadInputError: Slurm still has one.
+  """
+  for name, found in observe(out, plan).items():
+    if state.read_job(out, name) is None:
+      continue
+    if found.queued or found.state == RUNNING:
+      raise BadInputError(
+        f'--executor=local: {name} is with Slurm ({found.note}), expected none of the sweep there: wait for '
+        'it, or cancel it'
+      )
+    state.write_job(out, name, None)
+
+
 def submit(out: Path, plan: Plan, options: Options) -> list[str]:
   """Gives Slurm what is neither done nor with it already; failed tasks as well. Returns the tasks' names.
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from advmix_jax.sweep import process
+from advmix_jax.sweep import lock, process
 from advmix_jax.sweep.plan import Plan, Task, log_file
 from advmix_jax.workdir import read_json, write_json
 
@@ -114,17 +114,19 @@ def look(out: Path, task: Task, queue: Queue | None) -> Seen:
   if record['state'] == FAILED:
     return Seen(FAILED, reason(out, task.name, record), seconds)
   if record['state'] == RUNNING:
-    return look_at_process(record)
+    return look_at_process(out, record)
   note = 'interrupted' if record.get('status') == INTERRUPTED_STATUS else ''
   return Seen(PLANNED, note, seconds)
 
 
-def look_at_process(record: dict[str, Any]) -> Seen:
+def look_at_process(out: Path, record: dict[str, Any]) -> Seen:
   """A task that runs here, ran here, or is said to run on another machine."""
   seconds = record.get('seconds', 0.0)
   where = f'process {record["pid"]} on {record["host"]}'
   if not process.is_here(record):
-    return Seen(RUNNING, f'{where}, which cannot be asked from here', seconds)
+    if not lock.is_held(out):
+      return Seen(PLANNED, f'interrupted: the launcher of {where} is gone', seconds)
+    return Seen(RUNNING, f'{where}, whose launcher is at work', seconds)
   if process.is_alive(record):
     return Seen(RUNNING, where, seconds + time.time() - record['time'])
   return Seen(PLANNED, f'interrupted: {where} is gone', seconds)

@@ -1,11 +1,14 @@
 """Checkpoints: the one place that knows orbax. Only what training changes is saved."""
 
+import contextlib
 import logging
 from pathlib import Path
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
+from advmix_jax import run_lock
 from advmix_jax.types import PyTree, RunError
 
 logger = logging.getLogger(__name__)
@@ -33,8 +36,17 @@ def _described(tree: PyTree) -> dict[str, tuple]:
   }
 
 
+def _on_host(tree: PyTree) -> PyTree:
+  """A copy in the host's memory: the next step is given the state's own, perhaps before the copy is written.
+
+  What `device_get` gives on a CPU is no copy.
+  """
+  host = jax.device_get(tree)
+  return jax.tree.map(np.array, host) if jax.default_backend() == 'cpu' else host
+
+
 class Checkpointer:
-  """Checkpoints of one loop in one folder, newest last.
+  """Checkpoints of one loop in one folder, newest last, written in the background.
 
   Args:
     folder: absolute path.
@@ -42,25 +54,46 @@ class Checkpointer:
   """
 
   def __init__(self, folder: Path, keep: int):
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
     handler = ocp.StandardCheckpointHandler()
     self._manager = ocp.CheckpointManager(folder, options=options, item_handlers=handler)
     self._folder = folder
+    self._begun: int | None = None
+
+  @property
+  def busy(self) -> bool:
+    """Whether a checkpoint is being written: `save` would wait for it."""
+    return self._manager.is_saving_in_progress()
 
   def save(self, step: int, state: PyTree) -> None:
-    """Saves once per step number, whole or not at all.
+    """Begins to save, whole or not at all; once per step number. The state may be overwritten on return.
 
     Raises:
-      RunError: if it could not be written, with the reason; older checkpoints remain.
+      RunError: if this checkpoint, or the one begun before, cannot be written, with the reason; older
+        checkpoints remain. Or if another run has taken the folder over.
     """
     if step in self._manager.all_steps():
       return
+    self.wait()
+    run_lock.check(self._folder)
+    self._begun = step
     try:
-      self._manager.save(step, args=ocp.args.StandardSave(_plain(state)))
+      self._manager.save(step, args=ocp.args.StandardSave(_on_host(_plain(state))))
+    except Exception as error:
+      raise self._failed(error) from error
+
+  def wait(self) -> None:
+    """Returns when what `save` began is on disk. Raises `RunError`, as `save`, if it cannot be written."""
+    try:
       self._manager.wait_until_finished()
-    except Exception as error:  # orbax passes on what tensorstore raises: OSError, ValueError, RuntimeError.
-      reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-      raise RunError(f'checkpoint {step} could not be written to {self._folder}: {reason}') from error
+      self._manager.check_for_errors()
+    except Exception as error:
+      raise self._failed(error) from error
+
+  def _failed(self, error: Exception) -> RunError:
+    # orbax passes on what tensorstore raises: OSError, ValueError, RuntimeError.
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return RunError(f'checkpoint {self._begun} could not be written to {self._folder}: {reason}')
 
   def restore(self, template: PyTree) -> PyTree | None:
     """The newest checkpoint that can be read, as `template`; None if there is none.
@@ -70,6 +103,7 @@ class Checkpointer:
     Raises:
       RunError: if a checkpoint is whole but holds other arrays than the template; it is left alone.
     """
+    self.wait()
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(template))
     for step in sorted(self._manager.all_steps(), reverse=True):
       try:
@@ -94,4 +128,7 @@ class Checkpointer:
     return None
 
   def close(self) -> None:
+    """Waits for what is being written; if that fails, `wait` would have said so."""
+    with contextlib.suppress(RunError):
+      self.wait()
     self._manager.close()

@@ -1,5 +1,7 @@
 """The host loop of every training: progress, metrics, checkpoints, signals. Steps are passed in compiled."""
 
+import collections
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -13,8 +15,11 @@ from advmix_jax import interruption
 from advmix_jax.progress import track
 from advmix_jax.training.checkpoint import Checkpointer
 from advmix_jax.training.prefetch import Prefetched
-from advmix_jax.types import PyTree, RunError
+from advmix_jax.types import Interrupted, PyTree, RunError
+from advmix_jax.watchdog import Watchdog
 from advmix_jax.workdir import Workdir
+
+AHEAD = 2  # Steps given to the devices of which the host does not yet know that they are done.
 
 
 class Loop(NamedTuple):
@@ -30,7 +35,8 @@ class Loop(NamedTuple):
       thread, ahead of the step.
     saved: the fields of the state that training changes.
     place_fn: puts a state on the devices.
-    hook: `(step, state)`, called after every step; None = nothing.
+    hook: `(step, state)`, called after every step, and once more with the step from which an interrupted run
+      goes on; it may be cut short by `Interrupted`. None = nothing.
   """
 
   name: str
@@ -72,6 +78,7 @@ def run_loop(loop: Loop, state: PyTree, workdir: Workdir) -> PyTree:
   examples = np.broadcast_to(loop.batch_size, (loop.num_steps,))
   waited = 0.0
   pending: tuple[int, dict[str, jax.Array], float, float] | None = None
+  under_way: collections.deque[dict[str, jax.Array]] = collections.deque()
 
   def report(step: int, metrics: dict[str, jax.Array], rate: float, data_seconds: float) -> str:
     values = finite_values(loop.name, step, metrics)
@@ -86,12 +93,20 @@ def run_loop(loop: Loop, state: PyTree, workdir: Workdir) -> PyTree:
     with (
       track(loop.name, loop.num_steps, first) as update,
       Prefetched(loop.batch_fn, first, loop.num_steps) as batches,
+      Watchdog(loop.name, config.watchdog) as dog,
     ):
+      if first and loop.hook is not None:
+        loop.hook(first, state)  # A signal may have come before it was through.
       for step in range(first, loop.num_steps):
         state, metrics = loop.step_fn(step, state, batches.take())
         done = step + 1
+        # The devices have a step in hand while the host prepares the next, not more: a signal waits for them.
+        under_way.append(metrics)
+        if len(under_way) > AHEAD:
+          jax.block_until_ready(under_way.popleft())
         if loop.hook is not None:
-          loop.hook(done, state)
+          with contextlib.suppress(Interrupted):  # The state is saved below, and the hook called again.
+            loop.hook(done, state)
         if done % config.log_every_steps == 0 or done == loop.num_steps:
           # The metrics of the last logged step are long there; reading this step's would stall the devices.
           text = '' if pending is None else report(*pending)
@@ -101,15 +116,18 @@ def run_loop(loop: Loop, state: PyTree, workdir: Workdir) -> PyTree:
           window, window_start, waited = done, now, batches.seconds
           update(done, text)
         stop = interruption.requested()
-        if stop or time.monotonic() - saved_at > config.checkpoint.seconds:
+        if stop or (time.monotonic() - saved_at > config.checkpoint.seconds and not checkpointer.busy):
           finite_values(loop.name, done, metrics)  # A broken state must not become the newest checkpoint.
           checkpointer.save(done, changing_part(loop, state))
           saved_at = time.monotonic()
         if stop:
+          checkpointer.wait()
           interruption.check()
+        dog.step_done()
       if pending is not None:
         report(*pending)
-    checkpointer.save(loop.num_steps, changing_part(loop, state))
+      checkpointer.save(loop.num_steps, changing_part(loop, state))
+      checkpointer.wait()
   finally:
     checkpointer.close()
   return state

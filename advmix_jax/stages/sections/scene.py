@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from advmix_jax import attack, batched, methods, mixing
+from advmix_jax import attack, batched, interruption, methods, mixing
 from advmix_jax.ranges import to_float, to_uint8
 from advmix_jax.report.page import MethodRow, method_rows
 from advmix_jax.stages import encode
@@ -109,7 +109,12 @@ class Scene:
 
   def decode(self, w: Array) -> np.ndarray:
     """`w [B, L, D]` to uint8 images on the host."""
-    return batched.in_batches(lambda w: self._decode(self.generator, w), np.asarray(w), DECODED_AT_ONCE)
+
+    def decode_batch(w: np.ndarray) -> np.ndarray:
+      interruption.check()
+      return np.asarray(self._decode(self.generator, w))
+
+    return batched.in_batches(decode_batch, np.asarray(w), DECODED_AT_ONCE)
 
   def draw_w(self, key: Array, count: int) -> Array:
     """Fresh `map(z) [count, L, D]`; the key is consumed."""
