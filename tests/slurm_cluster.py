@@ -199,6 +199,8 @@ def start(folder: pathlib.Path) -> Iterator[Cluster]:
   Args:
     folder: empty; its path must be short, as a socket's may have some hundred characters.
   """
+  if os.getuid() != 0:
+    pytest.skip("Slurm's daemons are started as root, which this user is not")
   environment = os.environ | {'PATH': f'{os.environ["PATH"]}:{FOLDERS_OF_DAEMONS}'}
   missing = [name for name in PROGRAMS if shutil.which(name, path=environment['PATH']) is None]
   if missing:

@@ -58,12 +58,14 @@ def test_a_preempted_job_is_signalled_and_starts_again(cluster, tmp_path):
   assert cluster.value(job, 'Restarts') == '1'
 
 
+@pytest.mark.slow
 def test_a_job_near_its_time_limit_is_signalled_and_starts_again(cluster, tmp_path):
   job = started(cluster, tmp_path, '--time=1', '--signal=USR2@60')
   cluster.wait_for(job, 'COMPLETED')
   assert cluster.value(job, 'Restarts') == '1'
 
 
+@pytest.mark.slow  # test_slurm_sweep.py loses one as well.
 def test_a_job_of_a_lost_node_starts_again_on_the_other(cluster, tmp_path):
   job = started(cluster, tmp_path)
   node = cluster.value(job, 'BatchHost')
