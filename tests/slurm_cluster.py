@@ -27,7 +27,7 @@ NODES = ('n1', 'n2')
 CPUS = 2  # Of each node, whatever the machine has.
 PROGRAMS = ('munged', 'slurmctld', 'slurmd', 'sbatch', 'srun', 'squeue', 'scontrol', 'scancel', 'sinfo')
 FOLDERS_OF_DAEMONS = '/usr/sbin:/usr/local/sbin:/sbin'
-LOST_AFTER = 10  # Seconds without a word from a node.
+LOST_AFTER = 5  # Seconds without a word from a node.
 GRACE = 30  # Seconds from the signal of preemption to the end.
 MARK = 'ADVMIX_SLURM_TEST'  # Tells a node's daemons from all other processes.
 
@@ -59,6 +59,8 @@ SlurmctldParameters=preempt_send_user_signal
 SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=1,sched_min_interval=0
 ReturnToService=2
 SlurmdTimeout={lost_after}
+MessageTimeout=5
+TCPTimeout=2
 JobRequeue=1
 KillWait=5
 PreemptType=preempt/partition_prio

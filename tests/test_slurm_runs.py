@@ -35,7 +35,7 @@ def trained(cluster, workdir, *changes) -> dict[str, np.ndarray]:
 
 
 def test_a_preempted_run_goes_on_to_the_same_result(cluster, tmp_path):
-  long = ('--config.train.num_epochs=1000', '--config.checkpoint.seconds=1')
+  long = ('--config.train.num_epochs=500', '--config.checkpoint.seconds=1')
   expected = trained(cluster, tmp_path / 'unbroken', *long)
   workdir = tmp_path / 'run'
   job = run(cluster, ('--nodelist=n1',), *NOMINAL, f'--workdir={workdir}', *long)
