@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slurm
 
 # Ends with 75 when it is asked to; the second time it ends at once.
 WORK = """
-trap 'echo asked to stop; exit 75' USR2
+trap 'echo asked to stop; exit 75' USR2 TERM
 [ -e {done} ] && {{ echo went on; exit 0; }}
 touch {done}
 echo started on $SLURMD_NODENAME
@@ -56,6 +56,15 @@ def test_a_preempted_job_is_signalled_and_starts_again(cluster, tmp_path):
   cluster.wait_for(job, 'COMPLETED')
   assert 'asked to stop' in cluster.printed(job) and cluster.printed(job).endswith('went on\n')
   assert cluster.value(job, 'Restarts') == '1'
+
+
+def test_a_cancelled_job_does_not_start_again(cluster, tmp_path):
+  """It ends with 75 as well, but Slurm ends the script too."""
+  job = started(cluster, tmp_path, '--nodelist=n1')
+  cluster.run('scancel', job)
+  cluster.wait_until(lambda: 'asked to stop' in cluster.printed(job), 'end of the step')
+  cluster.wait_until(lambda: not cluster.run('squeue', '--noheader', f'--jobs={job}'), 'end of the job')
+  assert cluster.state(job) == 'CANCELLED' and cluster.value(job, 'Restarts') == '0'
 
 
 @pytest.mark.slow

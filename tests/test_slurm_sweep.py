@@ -96,12 +96,12 @@ def test_preempted_and_with_a_node_lost_it_comes_to_the_same(cluster, config, un
   out = tmp_path / 'out'
   launcher = start(cluster, config, out)
   try:
-    cluster.wait_until(lambda: all(in_training(cluster, out, n) for n in ('n1', 'n2')), 'training', 120)
+    cluster.wait_until(lambda: all(in_training(cluster, out, n) for n in ('n1', 'n2')), 'training', 240)
     on_first, on_second = (in_training(cluster, out, node) for node in ('n1', 'n2'))
     cluster.submit('sleep 1', '--partition=high', '--nodelist=n1')
-    cluster.wait_until(lambda: any(restarts(cluster, job) for job in on_first), 'preemption')
+    cluster.wait_until(lambda: any(restarts(cluster, job) for job in on_first), 'preemption', 120)
     cluster.lose('n2')
-    cluster.wait_until(lambda: all(restarts(cluster, job) for job in on_second), 'another start', 90)
+    cluster.wait_until(lambda: all(restarts(cluster, job) for job in on_second), 'another start', 120)
     cluster.restore('n2')
     found = finish(cluster, launcher, out)
   finally:

@@ -10,6 +10,6 @@
 # queue again, where it goes on. $ADVMIX_VENV is the virtual environment, .venv unless set.
 srun --kill-on-bad-exit=1 "${ADVMIX_VENV:-.venv}/bin/python" -m "$@"
 status=$?
-# Slurm itself would take an end within the time of grace for a failure.
+# Slurm itself would take an end within the time of grace for a failure. No trap: after scancel this shell must end.
 [ "$status" -ne 75 ] || exec scontrol requeue "$SLURM_JOB_ID"
 exit "$status"
