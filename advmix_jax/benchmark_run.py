@@ -6,7 +6,6 @@ batches for all steps, with the same networks, images and weights of the losses.
 
 import functools
 import statistics
-from types import ModuleType
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from advmix_jax import benchmark, encoding, mixing, parallel
-from advmix_jax.measurement import in_turns, in_words, quartiles, seconds_of, speed
+from advmix_jax.measurement import check_torch, in_turns, in_words, quartiles, speed
 from advmix_jax.ranges import to_float
 from advmix_jax.stages import encode
 from advmix_jax.stages.experiment import Experiment, require
@@ -26,7 +25,7 @@ GROWTH = 1.25  # Of the number of our steps, from the run's own, until they are 
 
 
 def equal_quality(
-  experiment: Experiment, encode_steps: int, num_images: int, repeats: int, torch_cases: ModuleType | None
+  experiment: Experiment, encode_steps: int, num_images: int, repeats: int, against: str | None
 ) -> dict[str, Any]:
   """Measures the case and prints a line; the figures are those of the other cases.
 
@@ -38,11 +37,14 @@ def equal_quality(
     num_images: training images that are encoded, drawn by `data.split_seed`.
     repeats: timed runs of ours, and of `benchmark.ENCODE.num_steps` steps of theirs, from which the time of
       all N follows.
-    torch_cases: `torch_reference.cases`; None = nothing to compare with.
+    against: torch, or None for no comparison. It runs in this process: what differs is far more than that
+      costs.
 
   Raises:
     BadInputError: if the run is not there, or differs in what cannot be compared.
   """
+  if against is not None:
+    check_torch()
   check_comparable(experiment, num_images)
   if experiment.config.encode.init == 'encoder':
     require(encode.start_file(experiment), 'encode')
@@ -72,13 +74,15 @@ def equal_quality(
 
   runs = [lambda: list(encoder(shared, part, range(num_images)))]
   theirs = None
-  if torch_cases is not None:
+  if against is not None:
+    from advmix_jax.torch_reference import cases as torch_cases
+
     sizes = benchmark.Networks(
       w_size=experiment.decoder.latent_size, mixing_level=experiment.config.attack.mixing_level
     )
     params, features, *rest = arguments
     case = benchmark.Case(lambda: None, num_images, None, {}, (params, {'params': features}, *rest))
-    theirs = torch_cases.fastest('encoder_step', case, sizes, seconds_of)
+    theirs = torch_cases.fastest('encoder_step', case, sizes)
     runs.append(theirs.run)
   seconds = in_turns(runs, repeats)
   figures: dict[str, Any] = {

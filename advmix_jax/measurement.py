@@ -5,14 +5,14 @@ side begins every second one; medians and quartiles count, and the ratio is take
 """
 
 import datetime
+import importlib.util
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,25 @@ from advmix_jax import benchmark
 from advmix_jax.types import BadInputError
 from advmix_jax.workdir import environment
 
+if TYPE_CHECKING:
+  from advmix_jax.torch_reference.process import TorchProcess
+
 PEAK_SIZE = 2048  # Side of the matrices whose product gives the peak.
 Run = Callable[[], Any]
+
+
+class Fastest(NamedTuple):
+  """What another program does for a case.
+
+  Attributes:
+    run: warm; the fastest of what was tried.
+    variant: its name.
+    tried: seconds of a run of each variant, or why it could not be run.
+  """
+
+  run: Run
+  variant: str
+  tried: dict[str, float | str]
 
 
 def seconds_of(run: Run) -> float:
@@ -46,17 +63,12 @@ def quartiles(values: Sequence[float]) -> list[float]:
   return np.percentile(values, [25, 75]).tolist()
 
 
-def load_torch() -> ModuleType:
-  """What builds the cases in PyTorch. Raises `BadInputError` where that is not installed."""
-  try:
-    from advmix_jax.torch_reference import cases
-  except ModuleNotFoundError as error:
-    if error.name != 'torch':
-      raise
+def check_torch() -> None:
+  """Raises `BadInputError` where PyTorch is not installed. It is not loaded here: that starts its threads."""
+  if importlib.util.find_spec('torch') is None:
     raise BadInputError(
       "--against=torch needs PyTorch, which is not installed: pip install torch, or 'advmix_jax[bench]'"
-    ) from None
-  return cases
+    )
 
 
 def run_cases(
@@ -81,10 +93,21 @@ def run_cases(
   unknown = [name for name in names if name not in benchmark.CASES]
   if unknown:
     raise BadInputError(f'--cases: found {unknown[0]!r}, expected some of {", ".join(benchmark.CASES)}')
-  torch_cases = None if against is None else load_torch()
   networks = networks or benchmark.Networks()
+  if against is None:
+    return _run_cases(names, repeats, networks, None)
+  check_torch()
+  from advmix_jax.torch_reference.process import TorchProcess
+
+  with TorchProcess(networks) as torch:
+    return _run_cases(names, repeats, networks, torch)
+
+
+def _run_cases(
+  names: Sequence[str], repeats: int, networks: benchmark.Networks, torch: 'TorchProcess | None'
+) -> dict[str, Any]:
   reference = benchmark.Reference(networks)
-  machine = describe_machine(repeats, torch_cases)
+  machine = describe_machine(repeats, torch)
   gflops = machine['matmul_flops'] / 1e9
   print(
     f'matrix products of {PEAK_SIZE}: {gflops:.0f} GFLOP/s; load before: {machine["load"]:.1f}', flush=True
@@ -94,9 +117,7 @@ def run_cases(
     case = benchmark.CASES[name](reference)
     for _ in ('compiles', 'warms up'):
       seconds_of(case.run)
-    theirs = None
-    if torch_cases is not None and name in torch_cases.BUILDERS:
-      theirs = torch_cases.fastest(name, case, networks, seconds_of)
+    theirs = None if torch is None else torch.fastest(name)
     figures = measure(case, theirs, repeats, machine['matmul_flops'])
     print(f'{name:20} {in_words(figures, case.settings)}', flush=True)
     cases.append({'name': name} | figures | case.settings)
@@ -120,12 +141,12 @@ def now() -> str:
   return datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
 
 
-def measure(case: benchmark.Case, theirs: Any, repeats: int, peak: float) -> dict[str, Any]:
+def measure(case: benchmark.Case, theirs: Fastest | None, repeats: int, peak: float) -> dict[str, Any]:
   """The figures of a case.
 
   Args:
     case: ours, warm.
-    theirs: `torch_reference.cases.Fastest`, warm; None = nothing to compare with.
+    theirs: None = nothing to compare with.
     repeats: timed runs.
     peak: operations per second of the matrix product.
   """
@@ -166,15 +187,15 @@ def in_words(figures: dict[str, Any], settings: dict[str, Any]) -> str:
   return text + f'  ({", ".join(f"{key} {value}" for key, value in settings.items())})'
 
 
-def describe_machine(repeats: int, torch_cases: ModuleType | None) -> dict[str, Any]:
+def describe_machine(repeats: int, torch: 'TorchProcess | None') -> dict[str, Any]:
   """Versions, processor, load of the last minute, rate of matrix products: of jax, or the better of both."""
   machine = environment() | {'processor': processor(), 'load': os.getloadavg()[0]}
   x = jnp.ones((PEAK_SIZE, PEAK_SIZE))
   product = jax.jit(jnp.matmul)
   rates = {'jax': matmul_rate(lambda: product(x, x), repeats)}
-  if torch_cases is not None:
-    rates['torch'] = matmul_rate(torch_cases.matmul(PEAK_SIZE), repeats)
-    machine['torch'] = torch_cases.environment()
+  if torch is not None:
+    rates['torch'] = matmul_rate(torch.matmul(PEAK_SIZE), repeats)
+    machine['torch'] = torch.environment()
   return machine | {'matmul_flops': max(rates.values()), 'matmul_flops_of': rates}
 
 

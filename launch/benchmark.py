@@ -27,7 +27,7 @@ from advmix_jax.stages.experiment import Experiment
 from advmix_jax.types import BadInputError
 from advmix_jax.workdir import Workdir, check_writable, read_json, write_json
 from configs import default
-from launch import common
+from launch import allocation, common
 
 
 @common.exit_status
@@ -105,9 +105,8 @@ def measure_cases(options: argparse.Namespace) -> dict[str, Any]:
     [name for name in names if name != benchmark_run.NAME], options.repeats, against=options.against
   )
   if experiment is not None:
-    torch_cases = None if options.against is None else measurement.load_torch()
     sizes = (options.encode_steps, options.encode_images, options.repeats)
-    figures['cases'].append(benchmark_run.equal_quality(experiment, *sizes, torch_cases))
+    figures['cases'].append(benchmark_run.equal_quality(experiment, *sizes, options.against))
     figures['run'] = str(options.run)
   return figures
 
@@ -121,4 +120,5 @@ def open_run(folder: Path) -> Experiment:
 
 
 if __name__ == '__main__':
+  allocation.use_large_pages()  # As every run does; PyTorch's process inherits them.
   sys.exit(main())

@@ -53,6 +53,13 @@ CASES = {
 }
 
 
+def test_a_kernel_gradient_of_a_few_images_at_a_time_is_that_of_all():
+  """In numbers, and where it is differentiated again, as by R1."""
+  x, kernel = normal(0, 16, 64, 64, 10), normal(1, 3, 3, 10, 9)
+  assert x.shape[0] * 64 * 64 * 9 > conv.CACHED
+  assert_same_value_and_gradients(conv.conv2d, plain, x, kernel)
+
+
 @pytest.mark.parametrize('case', CASES.values(), ids=CASES)
 def test_value_and_gradients_are_those_of_plain_lax(case):
   ours, theirs, x_shape, kernel_shape = case

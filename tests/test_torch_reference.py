@@ -14,8 +14,10 @@ torch = pytest.importorskip('torch', reason='the extra bench (PyTorch) is not in
 from advmix_jax import benchmark, measurement
 from advmix_jax.methods import METHODS
 from advmix_jax.torch_reference import algorithms, cases, networks
+from advmix_jax.torch_reference.process import TorchProcess
 from advmix_jax.training import gan_losses
 from advmix_jax.training.classifier import train_step
+from advmix_jax.types import RunError
 from launch import benchmark as command
 from tests.tiny import normal
 
@@ -203,7 +205,7 @@ def test_a_classifier_step_has_our_losses(reference):
 def test_a_comparison_is_printed_and_written(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(measurement, 'PEAK_SIZE', 64)
   monkeypatch.setattr(benchmark, 'Networks', lambda: SIZES)
-  monkeypatch.setattr(cases, 'has_compiler', lambda: False)
+  monkeypatch.setenv('PATH', '')  # So that no compiler is found, in the process of PyTorch as well.
   out = tmp_path / 'bench.json'
   names = ['attack_train_linear', 'classifier_step']
   assert command.main(['--against=torch', f'--cases={",".join(names)}', '--repeats=1', f'--out={out}']) == 0
@@ -224,5 +226,15 @@ def test_what_cannot_be_compiled_is_passed_over_with_the_reason(reference, monke
 
   monkeypatch.setattr(torch, 'compile', lambda function: refuse)
   monkeypatch.setattr(cases, 'has_compiler', lambda: True)
-  found = cases.fastest('classifier_step', reference.classifier(), SIZES, measurement.seconds_of)
+  found = cases.fastest('classifier_step', reference.classifier(), SIZES)
   assert found.tried['compile'] == 'RuntimeError: no such thing' and found.variant in LAYOUTS
+
+
+def test_what_goes_wrong_in_the_process_of_pytorch_is_said_here():
+  with TorchProcess(SIZES) as process:
+    assert process.fastest('no_case') is None
+    with pytest.raises(RunError, match='matmul -1 failed in the process of PyTorch: RuntimeError: '):
+      process.matmul(-1)
+    process._process.kill()
+    with pytest.raises(RunError, match="the process of PyTorch ended at 'environment'"):
+      process.environment()

@@ -21,6 +21,8 @@ from jax import lax
 from advmix_jax.types import Array
 
 Padding = tuple[int, int]  # Zeros before and after, the same for height and width.
+CACHED = 1 << 19  # Numbers of an array of which a kernel's gradient may make three copies at once ...
+TOGETHER = 8  # ... or it is taken of so many images at a time.
 
 
 def conv2d(x: Array, kernel: Array, padding: Padding | None = None) -> Array:
@@ -95,9 +97,27 @@ def _input_gradient(g: Array, kernel: Array, padding: Padding) -> Array:
 def _kernel_gradient(x: Array, g: Array, padding: Padding) -> Array:
   """`[k, k, I, O]`: `x` correlated with `g`, the batch summed over.
 
-  One matrix product for each row of the kernel, in which the shifts along a row of one of the two arrays lie
-  side by side; lax's convolution for this is several times slower on CPU.
+  lax's convolution for this is several times slower on CPU. A few images at a time where the copies that it
+  takes would not stay in the processor's cache.
   """
+  in_all = x.shape[0] * x.shape[1] * x.shape[2] * min(x.shape[3], g.shape[3])
+  if in_all <= CACHED or x.shape[0] % TOGETHER:
+    return _products_by_row(x, g, padding)
+
+  def add(total: Array, images: tuple[Array, ...]) -> tuple[Array, None]:
+    x, g = images
+    return total + _products_by_row(x, g, padding), None
+
+  parts = [a.reshape(-1, TOGETHER, *a.shape[1:]) for a in (x, g)]
+  size = x.shape[1] + sum(padding) - g.shape[1] + 1
+  zero = jnp.zeros((size, size, x.shape[3], g.shape[3]), jnp.promote_types(x.dtype, jnp.float32))
+  total, _ = lax.scan(add, zero, tuple(parts))
+  return total.astype(x.dtype)
+
+
+def _products_by_row(x: Array, g: Array, padding: Padding) -> Array:
+  """One matrix product for each row of the kernel, in which the shifts along a row of one of the two arrays
+  lie side by side."""
   size = x.shape[1] + sum(padding) - g.shape[1] + 1
   height, channels, features = g.shape[1], x.shape[3], g.shape[3]
   if size * channels <= features:

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from advmix_jax import benchmark, mixing
+from advmix_jax.measurement import Fastest, Run, seconds_of
 from advmix_jax.torch_reference import algorithms, networks
 from advmix_jax.types import PyTree
-
-Run = Callable[[], Any]
 
 
 class Variant(NamedTuple):
@@ -144,23 +143,7 @@ BUILDERS: dict[str, Callable[[benchmark.Case, benchmark.Networks, Variant], Run]
 }
 
 
-class Fastest(NamedTuple):
-  """What was chosen.
-
-  Attributes:
-    run: warm.
-    variant: its name.
-    tried: seconds of a run of each variant, or why it could not be run.
-  """
-
-  run: Run
-  variant: str
-  tried: dict[str, float | str]
-
-
-def fastest(
-  name: str, case: benchmark.Case, sizes: benchmark.Networks, seconds_of: Callable[[Run], float]
-) -> Fastest:
+def fastest(name: str, case: benchmark.Case, sizes: benchmark.Networks) -> Fastest:
   """The fastest variant of a case; each is warmed up and then timed once."""
   runs: dict[str, Run] = {}
   tried: dict[str, float | str] = {}
