@@ -135,6 +135,10 @@ RULES: dict[str, Rule] = {
   'report.num_examples': COUNT_FROM_1,
   'checkpoint.seconds': ABOVE_0,
   'checkpoint.keep': COUNT_FROM_1,
+  'devices': COUNT,
+  'distributed.heartbeat_seconds': COUNT_FROM_1,
+  'distributed.start_seconds': COUNT_FROM_1,
+  'distributed.wait_seconds': COUNT_FROM_1,
   'watchdog.first_step_seconds': AT_LEAST_0,
   'watchdog.step_seconds': AT_LEAST_0,
   'log_every_steps': COUNT_FROM_1,
@@ -155,10 +159,8 @@ def check_config(config: ConfigDict) -> None:
 
 def check_values(config: ConfigDict) -> None:
   """Raises `BadInputError` for a value that no run could work with, whatever its data and networks are."""
+  check_rules(config)
   values = flatten(config.to_dict())
-  for key, (accepts, expected) in RULES.items():
-    if not accepts(values[key]):
-      raise BadInputError(f'config.{key} is {values[key]!r}, expected {expected}')
   for part in (
     'generator.batch_size',
     'encode.init_batch_size',
@@ -174,6 +176,14 @@ def check_values(config: ConfigDict) -> None:
   if unknown or not config.train.methods:
     found = ', '.join(unknown) or 'none'
     raise BadInputError(f'config.train.methods: found {found}, expected some of {", ".join(METHODS)}')
+
+
+def check_rules(config: ConfigDict) -> None:
+  """Raises `BadInputError` for a value that is wrong by itself; jax is not used."""
+  values = flatten(config.to_dict())
+  for key, (accepts, expected) in RULES.items():
+    if not accepts(values[key]):
+      raise BadInputError(f'config.{key} is {values[key]!r}, expected {expected}')
 
 
 def check_parts(config: ConfigDict) -> None:

@@ -54,6 +54,7 @@ def attack_all(
   num_restarts: int,
   num_slots: int,
   progress: Callable[[int, int], None] = lambda done, left: None,
+  numbers: np.ndarray | None = None,
 ) -> Broken:
   """Algorithm 2 with the 0-1 loss on a whole data set: the first restart that breaks an example counts.
 
@@ -70,7 +71,9 @@ def attack_all(
     num_restarts: Nr.
     num_slots: S.
     progress: called with the number of pairs settled, of all `N * num_restarts`, and of examples left.
+    numbers: `[N]` int32, by which the examples' random draws go; None = 0 to N - 1.
   """
+  numbers = np.arange(len(labels), dtype=np.int32) if numbers is None else numbers
   broken_by = np.where(already_broken, -1, num_restarts)
   images = originals.copy()
   queue = waiting_pairs(broken_by, num_restarts)
@@ -85,7 +88,7 @@ def attack_all(
     if not held.any():
       break
     enters = np.isin(np.arange(num_slots), new)
-    entry = refill.Entry(held.copy(), enters, w[example], labels[example], example.copy(), restart.copy())
+    entry = refill.Entry(held.copy(), enters, w[example], labels[example], numbers[example], restart.copy())
     slots, found = advance_fn(slots, entry, waiting)
     for slot in np.flatnonzero(found.finished & found.wrong):
       if restart[slot] < broken_by[example[slot]]:

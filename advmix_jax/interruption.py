@@ -3,9 +3,11 @@
 import signal
 from types import FrameType
 
-from advmix_jax.types import Interrupted
+from advmix_jax.types import Interrupted, RunError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+STOP = 'stop'  # A metric of the steps of several processes: the highest `code` among them.
+FAILURE = 1000  # The code of an end that no signal asked for.
 
 _received: list[int] = []
 _failures: list[Exception] = []
@@ -37,6 +39,21 @@ def fail(error: Exception) -> None:
 def requested() -> bool:
   """Whether a signal arrived, or a thread asks for an end."""
   return bool(_received or _failures)
+
+
+def code() -> int:
+  """What asks this process to stop, for the others of its run: the signal, or `FAILURE`; 0 = nothing."""
+  return FAILURE if _failures else _received[0] if _received else 0
+
+
+def take(code: int) -> bool:
+  """Notes the `code` of another process, from whatever thread; whether there is one."""
+  if code and not requested():
+    if code == FAILURE:
+      fail(RunError('another process of the run cannot go on; its own message says why'))
+    else:
+      _received.append(code)
+  return bool(code)
 
 
 def check(then: str = 'the same command goes on from here') -> None:

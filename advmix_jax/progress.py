@@ -14,12 +14,20 @@ from rich.progress import (
   TimeRemainingColumn,
 )
 
+from advmix_jax import hosts
+
 LINE_SECONDS = 10.0
 
 
 @contextlib.contextmanager
 def track(name: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
-  """Shows how far `name` is. Yields `update(done, text)`; `total` and `done` count the same unit."""
+  """Shows how far `name` is. Yields `update(done, text)`; `total` and `done` count the same unit.
+
+  Of several processes that make one run the first alone shows it.
+  """
+  if not hosts.is_first():
+    yield nothing
+    return
   if sys.stderr.isatty():
     columns = [TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
     with Progress(*columns, TimeRemainingColumn(), TextColumn('{task.fields[text]}')) as bar:
@@ -47,6 +55,10 @@ def track(name: str, total: int, done: int = 0) -> Iterator[Callable[[int, str],
     )
 
   yield update
+
+
+def nothing(done: int, text: str = '') -> None:
+  """Shows nothing."""
 
 
 def clock(seconds: float) -> str:

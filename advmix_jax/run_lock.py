@@ -30,7 +30,7 @@ BEAT_SECONDS = 5.0  # Between two heartbeats.
 STALE_SECONDS = 30.0  # A heartbeat that stands still for so long has stopped.
 RELEASED = 'released'
 
-_held: dict[Path, 'Lock'] = {}
+_held: dict[Path, 'Token'] = {}
 
 
 class Owner(NamedTuple):
@@ -53,20 +53,17 @@ class Owner(NamedTuple):
   restarts: int
 
 
-class Lock:
-  """Held until `release`; a thread keeps the heartbeat going. Made by `acquire`.
+class Token:
+  """What an owner writes by: its own process, and others that make one run with it (`follow`).
 
   Attributes:
     folder: that is locked, absolute.
     token: higher than that of every owner before.
   """
 
-  def __init__(self, folder: Path, token: int, beat_seconds: float):
+  def __init__(self, folder: Path, token: int):
     self.folder, self.token = folder, token
     self._file = folder / FOLDER / str(token)
-    self._ended = threading.Event()
-    self._heart = threading.Thread(target=self._beat, args=(beat_seconds,), name='heartbeat', daemon=True)
-    self._heart.start()
 
   def check(self) -> None:
     """Raises `RunError` if another run has taken the folder over. Opens a file: microseconds, also a look
@@ -78,13 +75,6 @@ class Lock:
         raise
       raise self._lost() from None
 
-  def release(self) -> None:
-    """Lets another run have the folder at once. Does nothing if the lock was lost."""
-    self._ended.set()
-    self._heart.join()
-    _held.pop(self.folder, None)
-    self._write_state(RELEASED)
-
   def _lost(self) -> RunError:
     newest = _newest(self.folder)
     owner = None if newest is None else _read(self.folder, newest)[0]
@@ -93,6 +83,23 @@ class Lock:
       f'{self.folder} was taken over{by}: this run no longer holds its lock (token {self.token}, now '
       f'{newest or "none"}) and has stopped writing'
     )
+
+
+class Lock(Token):
+  """Held until `release`; a thread keeps the heartbeat going. Made by `acquire`."""
+
+  def __init__(self, folder: Path, token: int, beat_seconds: float):
+    super().__init__(folder, token)
+    self._ended = threading.Event()
+    self._heart = threading.Thread(target=self._beat, args=(beat_seconds,), name='heartbeat', daemon=True)
+    self._heart.start()
+
+  def release(self) -> None:
+    """Lets another run have the folder at once. Does nothing if the lock was lost."""
+    self._ended.set()
+    self._heart.join()
+    _held.pop(self.folder, None)
+    self._write_state(RELEASED)
 
   def _beat(self, seconds: float) -> None:
     number = 0
@@ -142,8 +149,13 @@ def acquire(
     for number in _numbers(folder):
       if number < token:
         _file(folder, number).unlink(missing_ok=True)
-    _held[folder] = Lock(folder, token, beat_seconds)
-    return _held[folder]
+    _held[folder] = lock = Lock(folder, token, beat_seconds)
+    return lock
+
+
+def follow(folder: Path, token: int) -> None:
+  """From now on this process writes to the folder as long as the owner of that token holds it."""
+  _held[folder] = Token(folder, token)
 
 
 def check(path: Path) -> None:

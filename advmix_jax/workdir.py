@@ -17,7 +17,7 @@ import numpy as np
 import tensorboardX
 from ml_collections import ConfigDict
 
-from advmix_jax import run_lock
+from advmix_jax import hosts, parallel, run_lock
 from advmix_jax.types import BadInputError, RunError
 
 # Keys that change neither results nor files, so a run may go on with other values of them.
@@ -27,6 +27,8 @@ FREE_KEYS = (
   'watchdog',
   'log_every_steps',
   'compile_cache',
+  'devices',
+  'distributed',
   'data.dir',
   'data.cache_dir',
   'data.num_workers',
@@ -105,7 +107,8 @@ def environment() -> dict[str, Any]:
     'python': platform.python_version(),
     'packages': {name: importlib.metadata.version(name) for name in PACKAGES},
     'backend': jax.default_backend(),
-    'devices': jax.device_count(),
+    'devices': parallel.num_devices(),
+    'processes': hosts.count(),
     'threads': int(os.environ.get('NPROC') or len(os.sched_getaffinity(0))),
   }
 
@@ -118,19 +121,22 @@ class Workdir:
     config: the resolved configuration.
 
   Args:
-    lock: of the folder, released when it is closed; None = this process writes nothing that others share.
+    lock: of the folder, released when it is closed; None in processes that do not hold it.
   """
 
   def __init__(self, path: Path, config: ConfigDict, lock: run_lock.Lock | None = None):
     self.path = path
     self.config = config
     self._lock = lock
-    self._metrics = open_lines(path / 'metrics.jsonl')
-    self._events = tensorboardX.SummaryWriter(str(path / 'events'))
+    if hosts.is_first():
+      self._metrics = open_lines(path / 'metrics.jsonl')
+      self._events = tensorboardX.SummaryWriter(str(path / 'events'))
 
   def log(self, step: int, values: dict[str, float]) -> None:
     """One line in `metrics.jsonl` and the same numbers as TensorBoard events. A later line replaces an
     earlier one with the same name and step (a resumed run repeats some)."""
+    if not hosts.is_first():
+      return
     values = {name: float(value) for name, value in values.items()}
     run_lock.check(self.path)
     self._metrics.write(json.dumps({'step': step, **values}) + '\n')
@@ -139,6 +145,8 @@ class Workdir:
       self._events.add_scalar(name, value, step)
 
   def close(self) -> None:
+    if not hosts.is_first():
+      return
     self._metrics.close()
     self._events.close()
     if self._lock is not None:
@@ -185,11 +193,22 @@ def check_writable(folder: Path, flag: str) -> None:
 def open_workdir(path: Path, config: ConfigDict) -> Workdir:
   """Makes the folder, or checks that it was made with the same configuration; locked until it is closed.
 
+  Of several processes that make one run the first does, for all of them.
+
   Raises:
     BadInputError: if the folder cannot be written, is in use by another run, or belongs to another
       configuration; names the keys.
   """
   path = path.absolute()
+  lock = open_locked(path, config) if hosts.is_first() else None
+  token = hosts.gather(None if lock is None else lock.token)[0]
+  if lock is None:
+    run_lock.follow(path, token)
+  return Workdir(path, config, lock)
+
+
+def open_locked(path: Path, config: ConfigDict) -> run_lock.Lock:
+  """The lock of the folder, in which this process has put in order what it found; see `open_workdir`."""
   check_writable(path, f'--workdir={path}')
   lock = run_lock.acquire(path)
   try:
@@ -202,7 +221,7 @@ def open_workdir(path: Path, config: ConfigDict) -> Workdir:
     else:
       write_json(path / 'versions.json', environment())
       write_json(file, wanted)
-    return Workdir(path, config, lock)
+    return lock
   except BaseException:
     lock.release()
     raise

@@ -179,6 +179,13 @@ def get_config() -> ml_collections.ConfigDict:
   c.checkpoint.seconds = 30.0  # Time between checkpoints; a stage also saves at its end.
   c.checkpoint.keep = 2
 
+  c.devices = 0  # Accelerators (or simulated devices) of the run, over all its processes; 0 = all there are.
+  c.distributed = ml_collections.ConfigDict()  # Of runs with --distributed, see docs/distributed.md.
+  # A process that is silent for so many seconds is lost, and the run ends; it can go on from its checkpoints.
+  c.distributed.heartbeat_seconds = 15
+  c.distributed.start_seconds = 120  # In which all processes must have been started.
+  # That a process waits for another one at most, for instance while process 0 decodes pictures.
+  c.distributed.wait_seconds = 21600
   # A step that takes more seconds ends the run, with the stacks of all threads and status 1; 0 = never.
   c.watchdog = ml_collections.ConfigDict()
   c.watchdog.first_step_seconds = 3600.0  # For the first step of a loop, and others in which jax compiles.

@@ -12,6 +12,7 @@ import runpy
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -60,6 +61,14 @@ CONFIG = config_flags.DEFINE_config_file('config', None, 'Configuration file, FI
 flags.FLAGS['config'].parser = ConfigFile()  # The library's own does not name the file.
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; the same command again goes on there.')
 DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Check everything, print what would be run, and stop.')
+DISTRIBUTED = flags.DEFINE_bool(
+  'distributed', False, 'This is one of several processes that make one run; under srun Slurm says which.'
+)
+COORDINATOR = flags.DEFINE_string(
+  'coordinator', None, 'HOST:PORT where they meet, on the machine of process 0.'
+)
+NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many they are.')
+PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which one this is, from 0.')
 DOWNLOAD = flags.DEFINE_bool('download', False, 'Fetch missing data files into config.data.dir first.')
 
 
@@ -93,7 +102,7 @@ def run(argv: list[str], stages: tuple[str, ...] | None) -> int:
     keep_thread_pool(workdir)
   except Exception as error:  # The libraries' flag parsers raise many kinds.
     return complain(flag_error(error), BAD_INPUT)
-  return run_stages(workdir, stages)
+  return run_together(workdir, stages)
 
 
 def exit_status(command: Callable[P, None]) -> Callable[P, int]:
@@ -139,7 +148,26 @@ def read_flags(argv: list[str]) -> Path:
   read_config(argv)
   if not WORKDIR.value:
     raise ValueError('--workdir is missing')
+  check_address()
   return Path(WORKDIR.value)
+
+
+def check_address() -> None:
+  """Raises `ValueError` for flags of several processes that do not fit together."""
+  coordinator, number, process = COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value
+  if coordinator is None and number is None and process is None:
+    return
+  if not DISTRIBUTED.value:
+    raise ValueError(
+      '--coordinator, --num_processes or --process_id is given, expected --distributed with it'
+    )
+  if coordinator is None or number is None or process is None:
+    raise ValueError('expected all of --coordinator, --num_processes and --process_id, or none under srun')
+  host, _, port = coordinator.rpartition(':')
+  if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+    raise ValueError(f'--coordinator={coordinator}, expected HOST:PORT')
+  if not 0 <= process < number:
+    raise ValueError(f'--process_id={process}, expected 0 to {number - 1}, as --num_processes={number}')
 
 
 def read_config(argv: list[str]) -> None:
@@ -176,11 +204,31 @@ def use_compile_cache() -> None:
   jax.config.update('jax_persistent_cache_min_entry_size_bytes', 0)
 
 
+def run_together(folder: Path, stages: tuple[str, ...] | None) -> int:
+  """`run_stages`; the processes of one run end together."""
+  from advmix_jax import hosts, interruption
+
+  try:
+    status = run_stages(folder, stages)
+  except BaseException as error:
+    if hosts.count() == 1:
+      raise
+    sentence = hosts.lost(error)
+    if sentence is None:
+      traceback.print_exception(error)
+    status = (
+      FAILED if sentence is None else complain(sentence, INTERRUPTED if interruption.requested() else FAILED)
+    )
+  if hosts.count() > 1:
+    hosts.leave(status)
+  return status
+
+
 @exit_status
 def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
   """Checks everything, then runs."""
 
-  from advmix_jax import config_check, interruption
+  from advmix_jax import config_check, hosts, interruption, parallel
   from advmix_jax.data import mnist
   from advmix_jax.stages import pipeline
   from advmix_jax.stages.experiment import Experiment
@@ -188,6 +236,14 @@ def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
   from advmix_jax.workdir import open_workdir
 
   config = CONFIG.value
+  config_check.check_rules(config)
+  if DISTRIBUTED.value:
+    address = hosts.Address(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    hosts.start(address, *(config.distributed[f'{key}_seconds'] for key in ('heartbeat', 'start', 'wait')))
+    interruption.install()  # One that ended at once would take the others along.
+  if not hosts.is_first():
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # What it would print, process 0 prints.
+  parallel.use(config.devices, 'config.devices')
   config_check.split_names(config)
   config_check.check_config(config)
   names = stages or tuple(config.stages)
@@ -197,16 +253,16 @@ def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
   if DOWNLOAD.value:
     if not config.data.dir:
       raise BadInputError('--download: config.data.dir is empty, expected the folder to put the files into')
-    mnist.download(config.data.dir)
+    hosts.by_first(lambda: mnist.download(config.data.dir))
   interruption.install()
   workdir = open_workdir(folder, config)
   try:
-    experiment = Experiment(workdir)
+    experiment = hosts.first_before_others(lambda: Experiment(workdir))
     pipeline.describe(experiment)
     if DRY_RUN.value:
       return
     pipeline.run(experiment, names)
-    pipeline.print_results(experiment)
+    hosts.by_first(lambda: pipeline.print_results(experiment))
   except OSError as error:
     text = f'{error}; what was finished is kept, the same command goes on from there'
     raise RunError(text) from error

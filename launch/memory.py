@@ -34,13 +34,14 @@ def measure(argv: list[str]) -> None:
 
   import jax
 
-  from advmix_jax import config_check
+  from advmix_jax import config_check, parallel
   from advmix_jax.stages import pipeline, step_memory
   from advmix_jax.stages.networks import Networks
   from advmix_jax.types import BadInputError
   from advmix_jax.workdir import check_writable, write_json
 
   config = common.CONFIG.value
+  parallel.use(config.devices, 'config.devices')
   config_check.split_names(config)
   config_check.check_values(config)
   pipeline.check_stages(tuple(config.stages))
@@ -54,7 +55,7 @@ def measure(argv: list[str]) -> None:
     raise BadInputError(f'--config={flags.FLAGS["config"].value}: {error}') from error
   steps = []
   print(
-    f'memory on each of {jax.local_device_count()} {jax.default_backend()} device(s), as its compiler plans'
+    f'memory on each of {parallel.num_devices()} {jax.default_backend()} device(s), as its compiler plans'
   )
   for figures in step_memory.measure(networks, tuple(config.stages)):
     steps.append(figures)
@@ -66,7 +67,7 @@ def measure(argv: list[str]) -> None:
     )
   if OUT.value:
     command = shlex.join(['python', '-m', 'launch.memory', *argv[1:]])
-    backend = {'backend': jax.default_backend(), 'devices': jax.local_device_count(), 'jax': jax.__version__}
+    backend = {'backend': jax.default_backend(), 'devices': parallel.num_devices(), 'jax': jax.__version__}
     write_json(Path(OUT.value), {'steps': steps, 'command': command, **backend})
 
 

@@ -33,13 +33,14 @@ ALLOWED = {
   'curvature': (*BASE, 'mixing', 'encoding'),
   'encode_refill': (*BASE, 'mixing', 'encoding', 'slot_queue'),
   # Beside the column.
-  'parallel': BASE,
+  'hosts': (*BASE, 'interruption'),
+  'parallel': (*BASE, 'hosts', 'interruption'),
   'batched': (),
-  'progress': BASE,
+  'progress': (*BASE, 'hosts'),
   'interruption': BASE,
   'watchdog': BASE,
   'run_lock': (*BASE, 'interruption'),
-  'workdir': (*BASE, 'run_lock'),
+  'workdir': (*BASE, 'hosts', 'parallel', 'run_lock'),
   'data': (*BASE, 'data', 'interruption', 'progress', 'workdir'),  # Decoding takes minutes and writes a file.
   'interop': (*BASE, 'interop', 'models', 'workdir'),
   'report': (*BASE, 'report', 'workdir'),
@@ -61,7 +62,7 @@ ALLOWED = {
     *(*BASE, 'training.checkpoint', 'training.prefetch', 'interruption', 'progress', 'watchdog', 'workdir'),
   ),
   'training.prefetch': (),
-  'training.checkpoint': (*BASE, 'run_lock'),
+  'training.checkpoint': (*BASE, 'hosts', 'run_lock'),
   'training.growth': (),
   'training.adam': (),
   'training.gan_losses': BASE,
@@ -178,6 +179,20 @@ def test_no_module_runs_what_it_reads(name):
     'pickle.load', 'pickle.loads', 'pickle.Unpickler', 'marshal.loads', 'torch.load',
   }  # fmt: skip
   assert not called(SOURCES[name]) & forbidden
+
+
+LAUNCH = {f'launch.{path.stem}': path for path in (ROOT / 'launch').glob('*.py')}
+KNOW_DEVICES = {'advmix_jax.parallel', 'advmix_jax.hosts'}
+
+
+@pytest.mark.parametrize('name', sorted((SOURCES | LAUNCH).keys() - KNOW_DEVICES))
+def test_one_module_knows_devices_and_one_processes(name):
+  own = {'devices', 'local_devices', 'device_count', 'local_device_count', 'pmap', 'shard_map', 'make_mesh'}
+  own |= {'process_index', 'process_count', 'distributed.initialize', 'sharding.Mesh'}
+  path = (SOURCES | LAUNCH)[name]
+  assert not called(path) & {f'jax.{function}' for function in own}
+  places = ('jax.sharding', 'jax.distributed', 'jax.experimental', 'jax._src')
+  assert not {i for i in imported(path) if any(within(i, place) for place in places)}
 
 
 TORCH = 'advmix_jax.torch_reference'  # Needs an extra; imported only when asked for.

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from advmix_jax import benchmark, measurement
+from advmix_jax import benchmark, measurement, parallel
 from advmix_jax.benchmark import Networks, Reference
 from advmix_jax.types import BadInputError, RunError
 
@@ -103,7 +103,7 @@ def measured(name: str, networks: Networks, repeats: int) -> Iterator[dict[str, 
 def device_rows(networks: Networks, repeats: int) -> Iterator[dict[str, Any]]:
   """The attack on one batch shared by several devices; those of a CPU are simulated, each in a process."""
   if jax.default_backend() != 'cpu':
-    numbers: Sequence[int] = (jax.local_device_count(),)
+    numbers: Sequence[int] = (parallel.num_devices(),)
   else:
     numbers = [n for n in NUM_DEVICES if networks.batch_size % n == 0]
   for number in numbers:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.profiler import ProfileData
 
-from advmix_jax import benchmark
+from advmix_jax import benchmark, parallel
 from advmix_jax.bench import hlo, kinds
 from advmix_jax.types import BadInputError
 
@@ -55,7 +55,7 @@ def profile_cases(names: Sequence[str], networks: benchmark.Networks | None = No
 
 def executables() -> list[Any]:
   """The programs that were compiled and are still there; equal ones are one object."""
-  return jax.local_devices()[0].client.live_executables()
+  return parallel.client().live_executables()
 
 
 def profile(run: Callable[[], Any], programs: Iterable[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from advmix_jax import run_lock
+from advmix_jax import hosts, run_lock
 from advmix_jax.workdir import read_json, write_json
 
 FILE = 'stage_seconds.json'
@@ -20,6 +20,9 @@ SIGNS_OF_LIFE = ('metrics.jsonl', '*/*', '*/*/*')
 @contextlib.contextmanager
 def counted(workdir: Path, stage: str) -> Iterator[None]:
   """Adds the seconds of the body to those of the stage, also when it ends with an exception."""
+  if not hosts.is_first():
+    yield
+    return
   record = read_seconds(workdir)
   before = record.get(stage, 0.0)
   start, started = time.monotonic(), time.time()

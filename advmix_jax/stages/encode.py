@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import optax
 
-from advmix_jax import data, encode_refill, encoding, interruption, parallel
+from advmix_jax import data, encode_refill, encoding, hosts, interruption, parallel
 from advmix_jax.curvature import inverse_curvature
 from advmix_jax.encode_refill import Entry, Found, Stopping
 from advmix_jax.encoding import EncodeSettings
@@ -108,20 +108,18 @@ def parts(experiment: Experiment, splits: Splits) -> dict[str, Dataset]:
 
 def run(experiment: Experiment) -> None:
   """Writes `encode/PART/shard-NNNNN.npz` and, when a part is whole, `encode/PART/manifest.json`."""
-  todo = {
-    name: part
-    for name, part in parts(experiment, experiment.encode_splits).items()
-    if not experiment.latents_file(name).exists()
-  }
+  named = parts(experiment, experiment.splits)
+  todo = hosts.agreed(lambda: [name for name in named if not experiment.latents_file(name).exists()])
   if not todo:
     return
+  named = parts(experiment, hosts.first_before_others(lambda: experiment.encode_splits))
   features_fn, shared = load_shared(experiment)
-  batch_size = experiment.config.encode.batch_size
-  encoder = Encoder(experiment, features_fn, encode_settings(experiment), batch_size)
+  num_slots = experiment.config.encode.batch_size // hosts.count()
+  encoder = Encoder(experiment, features_fn, encode_settings(experiment), num_slots)
   shared = parallel.replicate(shared)
-  for name, part in todo.items():
+  for name in todo:
     given = shared | {'key': parallel.replicate(experiment.key(f'encode/{name}'))}
-    encode_part(experiment, name, part, encoder, given)
+    encode_part(experiment, name, named[name], encoder, given)
 
 
 def load_shared(experiment: Experiment) -> tuple[encoding.FeaturesFn, PyTree]:
@@ -175,7 +173,7 @@ def advance_fn(
 
 
 class Encoder:
-  """Algorithm 1 in slots, over all devices; compiled once."""
+  """Algorithm 1 in slots, over all devices of this process; compiled once."""
 
   def __init__(
     self, experiment: Experiment, features_fn: encoding.FeaturesFn, settings: EncodeSettings, num_slots: int
@@ -225,13 +223,13 @@ def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared
   real = experiment.encode_splits.train.images
 
   create = functools.partial(create_start, experiment, features_fn)
-  if path.exists():
+  if hosts.agreed(path.exists):
     return load_tree(path, shapes(create).params)
   state = jax.jit(create)(experiment.key('encode/start'))
   state = state.replace(decoder_params=shared['decoder'], feature_params=shared['features'])
   batch_size = config.encode.init_batch_size
   order = data.index_batches(len(real), batch_size, config.seed)
-  index = np.arange(batch_size, dtype=np.int32)
+  index = parallel.own_part(np.arange(batch_size, dtype=np.int32))
   step = start_step(experiment)
 
   state = run_loop(
@@ -241,19 +239,21 @@ def train_start(experiment: Experiment, features_fn: encoding.FeaturesFn, shared
       num_steps=round(config.encode.init_kimg * 1000 / batch_size),
       batch_size=2 * batch_size,
       step_fn=lambda i, state, batch: step(state, batch),
-      batch_fn=lambda i: parallel.shard({'index': index, 'images': to_float(real[order[i]])}),
+      batch_fn=lambda i: parallel.shard(
+        {'index': index, 'images': to_float(real[parallel.own_part(order[i])])}
+      ),
       saved=('step', 'key', 'params', 'opt_state'),
-      place_fn=parallel.replicate,
+      place_fn=parallel.replicate_first,
     ),
     state,
     experiment.workdir,
   )
-  save_tree(path, state.params)
+  hosts.by_first(lambda: save_tree(path, state.params))
   return jax.tree.map(np.asarray, state.params)
 
 
 def encode_part(experiment: Experiment, name: str, part: Dataset, encoder: Encoder, shared: PyTree) -> None:
-  """Encodes one part; shards already there are kept.
+  """Encodes one part; shards already there are kept, the others are shared by the processes.
 
   An image enters as soon as a slot is free, whatever its shard: no slot waits for a shard to become whole.
   """
@@ -263,11 +263,13 @@ def encode_part(experiment: Experiment, name: str, part: Dataset, encoder: Encod
     folder / f'shard-{i:05}.npz': np.arange(start, min(start + size, len(part)))
     for i, start in enumerate(range(0, len(part), size))
   }
-  todo = {i: file for i, file in enumerate(shards) if not file.exists()}
+  files = list(shards)
+  missing = hosts.agreed(lambda: absent(files))
+  todo = {i: files[i] for i in hosts.own(missing)}
   positions = [p for file in todo.values() for p in shards[file]]
   pending: dict[int, list[tuple[np.ndarray, Found]]] = {i: [] for i in todo}
-  done = len(part) - len(positions)
-  with track(f'encode {name}', len(part), done) as update:
+  done = len(part) - sum(len(shards[files[i]]) for i in missing)
+  with track(f'encode {name}', done + len(positions), done) as update:
     for places, found in encoder(shared, part, positions):
       for i in np.unique(places // size):
         here = places // size == i
@@ -276,7 +278,15 @@ def encode_part(experiment: Experiment, name: str, part: Dataset, encoder: Encod
           write_shard(todo[i], part, pending.pop(i))
       done += len(places)
       update(done, f'error {np.median(found.error):.4f}')
-  write_manifest(experiment, name, part, list(shards))
+  hosts.gather()  # The shards of all processes are there.
+  hosts.by_first(lambda: write_manifest(experiment, name, part, files))
+
+
+def absent(files: list[Path]) -> list[int]:
+  """Which of these are not there. By the folder's list: a network file system, asked for a file that is not
+  there, would for some time not see it when another machine has made it."""
+  there = {file.name for file in files[0].parent.glob('*')} if files else set()
+  return [i for i, file in enumerate(files) if file.name not in there]
 
 
 def write_shard(file: Path, part: Dataset, pieces: list[tuple[np.ndarray, Found]]) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Callable
 import numpy as np
 from ml_collections import ConfigDict
 
-from advmix_jax import attack, batched, data, evaluation, interruption, parallel, refill
+from advmix_jax import attack, batched, data, evaluation, hosts, interruption, parallel, refill
 from advmix_jax.methods import latent_attack_settings
 from advmix_jax.progress import track
 from advmix_jax.ranges import to_uint8
 from advmix_jax.stages.encode import feature_layers, load_latents
 from advmix_jax.stages.experiment import Experiment, require
 from advmix_jax.stages.networks import Networks
+from advmix_jax.stages.shares import merged
 from advmix_jax.types import PyTree
 from advmix_jax.workdir import config_hash, read_json, write_arrays, write_json
 
@@ -21,24 +22,38 @@ def run(experiment: Experiment) -> None:
   """Measures the methods not measured yet, then puts all of them into `results.json`."""
   evaluate = Evaluator(experiment)
   folder = experiment.workdir.path / 'evaluate'
-  methods = {}
   require(experiment.latents_file(experiment.config.evaluate.split), 'encode')
   for method in experiment.config.train.methods:
     require(experiment.classifier_file(method), 'train')
   for method in experiment.config.train.methods:
     interruption.check()
     file = folder / f'{method}.json'
-    if not file.exists():
-      measured, broken = evaluate(method)
-      write_arrays(folder / f'{method}.npz', **broken._asdict())
-      write_json(file, measured)
-      names = {'clean_accuracy': 'clean', 'perturbed_accuracy': 'perturbed'}
-      split = experiment.config.evaluate.split
-      experiment.workdir.log(
-        0, {f'{split}/{method}/accuracy/{name}': measured[key] for key, name in names.items()}
-      )
-    methods[method] = read_json(file)
-  write_json(experiment.workdir.path / 'results.json', results(experiment, methods))
+    if not hosts.agreed(file.exists):
+      found = merged(folder, method, evaluate(method))
+      if found is not None:
+        write(experiment, method, found)
+  hosts.by_first(lambda: write_results(experiment))
+
+
+def write(experiment: Experiment, method: str, found: dict[str, np.ndarray]) -> None:
+  """Writes what an `Evaluator` found, of all examples, and logs the accuracies."""
+  file, split = experiment.workdir.path / 'evaluate' / f'{method}.json', experiment.config.evaluate.split
+  measured = measurements(experiment, found['correct'], found['broken'])
+  write_arrays(file.with_suffix('.npz'), **{key: found[key] for key in evaluation.Broken._fields})
+  write_json(file, measured)
+  names = {'clean_accuracy': 'clean', 'perturbed_accuracy': 'perturbed'}
+  experiment.workdir.log(
+    0, {f'{split}/{method}/accuracy/{name}': measured[key] for key, name in names.items()}
+  )
+
+
+def write_results(experiment: Experiment) -> None:
+  """Writes `results.json` from the files of the methods."""
+  folder = experiment.workdir.path
+  methods = {
+    name: read_json(folder / 'evaluate' / f'{name}.json') for name in experiment.config.train.methods
+  }
+  write_json(folder / 'results.json', results(experiment, methods))
 
 
 def results(experiment: Experiment, methods: dict[str, dict]) -> dict:
@@ -91,13 +106,40 @@ def advance_fn(networks: Networks) -> Callable[[PyTree, PyTree, PyTree], PyTree]
   )
 
 
+def measurements(experiment: Experiment, correct: np.ndarray, broken: np.ndarray) -> dict:
+  """Numbers for `results.json`.
+
+  Args:
+    experiment: of the run.
+    correct: `[N]` bool, of the images of the evaluated split: read correctly.
+    broken: `[M]` bool, of the images that are attacked: the attack succeeded.
+  """
+  test = experiment.evaluated
+  labels, held = test.labels[experiment.attacked_positions], ~broken
+  clean = evaluation.group_accuracy(correct, test.labels, test.num_classes)
+  perturbed = evaluation.group_accuracy(held, labels, test.num_classes)
+  return {
+    'clean_accuracy': float(correct.mean()),
+    'perturbed_accuracy': float(held.mean()),
+    'worst_class_accuracy': min(clean),
+    'worst_class': int(np.argmin(clean)),
+    'worst_class_perturbed_accuracy': min(perturbed),
+    'per_class_accuracy': clean,
+    'per_class_perturbed_accuracy': perturbed,
+    'num_examples': len(test),
+    'num_perturbed_examples': len(labels),
+    'num_train': len(experiment.splits.train),
+    'seed': experiment.config.seed,
+  }
+
+
 class Evaluator:
-  """Measures one classifier after another with the same compiled programs."""
+  """Attacks one classifier after another with the same compiled programs, for this process's part of them."""
 
   def __init__(self, experiment: Experiment):
     config = experiment.config
     self._experiment = experiment
-    self._batch_size = config.evaluate.batch_size
+    self._batch_size = config.evaluate.batch_size // hosts.count()
     self._settings = attack_settings(config)
     self._advance = advance_fn(experiment)
     self._predict = parallel.pmap_map(functools.partial(evaluation.predictions, experiment.classify))
@@ -112,15 +154,18 @@ class Evaluator:
       interruption.check()
       return parallel.unshard(self._predict(classifier, parallel.shard(images)))
 
+    if not len(images):
+      return np.zeros(0, np.int32)
     return batched.in_batches(predict_batch, images, self._batch_size)
 
   @functools.cached_property
   def _attacked(self) -> tuple[np.ndarray, np.ndarray]:
     """Latents of the attacked examples, and the images that the attack starts from (uint8)."""
     experiment = self._experiment
-    w = load_latents(experiment, experiment.config.evaluate.split).w
-    if experiment.config.evaluate.start_from == 'original':
-      return w, experiment.evaluated.images[experiment.attacked_positions]
+    positions = hosts.own(experiment.attacked_positions)
+    w = hosts.own(load_latents(experiment, experiment.config.evaluate.split).w)
+    if experiment.config.evaluate.start_from == 'original' or not len(positions):
+      return w, experiment.evaluated.images[positions]
     params = parallel.replicate(experiment.load_generator())
 
     def decode_batch(w):
@@ -129,16 +174,15 @@ class Evaluator:
 
     return w, batched.in_batches(decode_batch, w, self._batch_size)
 
-  def __call__(self, method: str) -> tuple[dict, evaluation.Broken]:
-    """Numbers for `results.json`, and the variants that broke the classifier."""
+  def __call__(self, method: str) -> dict[str, np.ndarray]:
+    """`correct` of this process's part of the evaluated images, and `Broken` of its part of the attacked."""
     experiment, config = self._experiment, self._experiment.config
     classifier = parallel.replicate(experiment.load_classifier(method))
     test = experiment.evaluated
-    correct = self.predict(classifier, test.images) == test.labels
-    clean = evaluation.group_accuracy(correct, test.labels, test.num_classes)
+    correct = self.predict(classifier, hosts.own(test.images)) == hosts.own(test.labels)
 
     w, start_images = self._attacked
-    labels = test.labels[experiment.attacked_positions]
+    labels = hosts.own(test.labels[experiment.attacked_positions])
     shared = {
       'classifier': classifier,
       'decoder': parallel.replicate(experiment.load_generator()),
@@ -164,19 +208,6 @@ class Evaluator:
         num_restarts,
         self._batch_size,
         lambda done, left: update(done, f'{left} of {len(labels)} unbroken'),
+        hosts.own(np.arange(len(experiment.attacked_positions), dtype=np.int32)),
       )
-    held = ~broken.broken
-    perturbed = evaluation.group_accuracy(held, labels, test.num_classes)
-    return {
-      'clean_accuracy': float(correct.mean()),
-      'perturbed_accuracy': float(held.mean()),
-      'worst_class_accuracy': min(clean),
-      'worst_class': int(np.argmin(clean)),
-      'worst_class_perturbed_accuracy': min(perturbed),
-      'per_class_accuracy': clean,
-      'per_class_perturbed_accuracy': perturbed,
-      'num_examples': len(test),
-      'num_perturbed_examples': len(labels),
-      'num_train': len(experiment.splits.train),
-      'seed': config.seed,
-    }, broken
+    return {'correct': correct, **broken._asdict()}

@@ -7,7 +7,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from advmix_jax import data, interruption, toy
+from advmix_jax import data, hosts, interruption, toy
 from advmix_jax.methods import METHODS
 from advmix_jax.models.decoder import init_generator
 from advmix_jax.stages import adopt_gan, clock, encode, evaluate, report, train, train_gan
@@ -17,13 +17,18 @@ from advmix_jax.types import BadInputError, PyTree
 from advmix_jax.workdir import environment, read_json
 
 STAGES: dict[str, Callable[[Experiment], object]] = {
-  'train_gan': lambda run: adopt_gan.run(run) if run.config.generator.path else train_gan.run(run),
+  'train_gan': lambda run: train_gan.run(run) if not run.config.generator.path else alone(adopt_gan.run, run),
   'encode': encode.run,
   'train': train.run,
   'evaluate': evaluate.run,
-  'report': report.run,
-  'toy': lambda experiment: toy.run_toy(experiment.config, experiment.workdir.path),
+  'report': lambda run: alone(report.run, run),
+  'toy': lambda run: alone(lambda run: toy.run_toy(run.config, run.workdir.path), run),
 }
+
+
+def alone(stage: Callable[[Experiment], object], experiment: Experiment) -> None:
+  """A stage that process 0 does while the others wait."""
+  hosts.by_first(lambda: stage(experiment))
 
 
 def run(experiment: Experiment, stages: tuple[str, ...]) -> None:
@@ -46,7 +51,7 @@ def describe(experiment: Experiment) -> None:
   """Prints what would be run: data, networks, devices; stores what was drawn for the data."""
   splits, decoder = experiment.splits, experiment.decoder
   record = experiment.workdir.path / 'data.npz'
-  if not record.exists():
+  if hosts.is_first() and not record.exists():
     data.save_record(experiment.workdir.path, splits, experiment.config)
   sizes = {'generator': shapes(init_generator, experiment.generator_model)['params']}
   if experiment.discriminator_model is not None:
@@ -65,7 +70,8 @@ def describe(experiment: Experiment) -> None:
     f'{", ".join(experiment.config.train.methods)}; seed {experiment.config.seed}'
   )
   print(
-    f'jax {versions["packages"]["jax"]}, {versions["devices"]} {versions["backend"]} device(s), '
+    f'jax {versions["packages"]["jax"]}, {versions["devices"]} {versions["backend"]} device(s) of '
+    f'{versions["processes"]} process(es), '
     f'{versions["threads"]} threads; workdir {experiment.workdir.path}',
     flush=True,
   )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from ml_collections import ConfigDict
 
-from advmix_jax import data, parallel
+from advmix_jax import data, hosts, parallel
 from advmix_jax.interop.weights import save_tree
 from advmix_jax.methods import METHODS, NEEDS_LATENTS
 from advmix_jax.ranges import to_float
@@ -19,7 +19,11 @@ from advmix_jax.types import Batch, PyTree, TrainState
 
 def run(experiment: Experiment) -> None:
   """Writes `train/METHOD/classifier.safetensors` for each of `train.methods`."""
-  todo = [name for name in experiment.config.train.methods if not experiment.classifier_file(name).exists()]
+  todo = hosts.agreed(
+    lambda: [
+      name for name in experiment.config.train.methods if not experiment.classifier_file(name).exists()
+    ]
+  )
   if any(method in NEEDS_LATENTS for method in todo):
     require(experiment.latents_file('train'), 'encode')
   for method in todo:
@@ -49,7 +53,7 @@ def train_method(experiment: Experiment, method: str) -> None:
   step = step_fn(config, method)
 
   def batch_fn(step: int) -> Batch:
-    positions = order[step]
+    positions = parallel.own_part(order[step])
     batch = Batch(
       images=to_float(train.images[positions]),
       labels=train.labels[positions],
@@ -67,11 +71,10 @@ def train_method(experiment: Experiment, method: str) -> None:
       step_fn=lambda i, state, batch: step(state, batch),
       batch_fn=batch_fn,
       saved=('step', 'key', 'params', 'opt_state', 'ema_params'),
-      place_fn=parallel.replicate,
+      place_fn=parallel.replicate_first,
     ),
     experiment.new_classifier(with_generator=mixes),
     experiment.workdir,
   )
-  save_tree(
-    experiment.classifier_file(method), state.params if state.ema_params is None else state.ema_params
-  )
+  params = state.params if state.ema_params is None else state.ema_params
+  hosts.by_first(lambda: save_tree(experiment.classifier_file(method), params))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from advmix_jax import data, parallel
+from advmix_jax import data, hosts, parallel
 from advmix_jax.interop import generator_folder
 from advmix_jax.interop.weights import save_tree
 from advmix_jax.models.growing import Lod, lod_of
@@ -38,7 +38,7 @@ WGAN_LEARNING_RATE = 2e-3  # At most (Karras et al. 2018).
 
 def run(experiment: Experiment) -> None:
   """Writes `gan/`: both networks, what they are (`launch.generate` reads the folder), grids of samples."""
-  if experiment.generator_file.exists():
+  if hosts.agreed(experiment.generator_file.exists):
     return
   config = experiment.config.generator
   schedule = make_schedule(experiment.config)
@@ -46,7 +46,7 @@ def run(experiment: Experiment) -> None:
   grids_drawn = np.floor(schedule.first_image / (config.sample_kimg * 1000))
 
   def hook(step: int, state: GanState) -> None:
-    if grids_drawn[step] > grids_drawn[step - 1] or step == schedule.num_steps:
+    if hosts.is_first() and (grids_drawn[step] > grids_drawn[step - 1] or step == schedule.num_steps):
       draw_grids(state.decoder_params(), state.lod, f'{schedule.first_image[step] / 1000:06.0f}kimg')
 
   state = run_loop(
@@ -62,12 +62,17 @@ def run(experiment: Experiment) -> None:
         *('ema', 'w_avg', 'noise'),
         *(('path_length_mean',) if has_path_length(config) else ()),
       ),
-      place_fn=parallel.replicate,
+      place_fn=parallel.replicate_first,
       hook=hook,
     ),
     jax.jit(functools.partial(create, experiment))(experiment.key('gan')),
     experiment.workdir,
   )
+  hosts.by_first(lambda: save(experiment, state))
+
+
+def save(experiment: Experiment, state: GanState) -> None:
+  """Writes both networks, and what they are."""
   write_json(
     experiment.generator_file.with_name(generator_folder.DESCRIPTION),
     generator_folder.describe(experiment.generator_model, experiment.discriminator_model),
@@ -192,14 +197,16 @@ def batch_fn(experiment: Experiment, schedule: Schedule) -> Callable[[int], GanB
     first, end = schedule.first_image[step : step + 2] // unit
     index = np.concatenate([order[int(k)] for k in range(first, end)])
     rng = np.random.default_rng((config.seed, step))
-    images = dataset.images[index]
+    own = parallel.own_part(index)
+    images = dataset.images[own]
     if config.generator.mirror:
-      is_mirrored = rng.random(len(index)) < 0.5
+      is_mirrored = parallel.own_part(rng.random(len(index)) < 0.5)
       images[is_mirrored] = images[is_mirrored][:, :, ::-1]
     labels: PyTree = None
     drawn: PyTree = None
     if config.generator.conditional:
-      labels, drawn = (dataset.labels[i] for i in (index, rng.integers(len(dataset), size=len(index))))
+      drawn_at = parallel.own_part(rng.integers(len(dataset), size=len(index)))
+      labels, drawn = dataset.labels[own], dataset.labels[drawn_at]
     return parallel.shard(GanBatch(to_float(images), labels, drawn))
 
   return batch

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from advmix_jax import run_lock
+from advmix_jax import hosts, run_lock
 from advmix_jax.types import PyTree, RunError
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,15 @@ def _described(tree: PyTree) -> dict[str, tuple]:
   }
 
 
+def _alone() -> ocp.options.MultiprocessingOptions:
+  """Of the processes of a run the first alone writes: each holds the whole state, and the others go on."""
+  if hosts.count() == 1:
+    return ocp.options.MultiprocessingOptions()
+  return ocp.options.MultiprocessingOptions(
+    primary_host=0, active_processes={0}, barrier_sync_key_prefix='first'
+  )
+
+
 def _on_host(tree: PyTree) -> PyTree:
   """A copy in the host's memory: the next step is given the state's own, perhaps before the copy is written.
 
@@ -54,7 +63,10 @@ class Checkpointer:
   """
 
   def __init__(self, folder: Path, keep: int):
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+    folder.mkdir(parents=True, exist_ok=True)  # With several processes orbax does not make it.
+    options = ocp.CheckpointManagerOptions(
+      max_to_keep=keep, create=False, enable_async_checkpointing=True, multiprocessing_options=_alone()
+    )
     handler = ocp.StandardCheckpointHandler()
     self._manager = ocp.CheckpointManager(folder, options=options, item_handlers=handler)
     self._folder = folder
@@ -132,3 +144,26 @@ class Checkpointer:
     with contextlib.suppress(RunError):
       self.wait()
     self._manager.close()
+
+
+class NoCheckpoints:
+  """What the other processes of a run have instead: process 0 reads and writes for all."""
+
+  busy = False
+
+  def save(self, step: int, state: PyTree) -> None:
+    pass
+
+  def wait(self) -> None:
+    pass
+
+  def restore(self, template: PyTree) -> PyTree | None:
+    return None
+
+  def close(self) -> None:
+    pass
+
+
+def open_checkpoints(folder: Path, keep: int) -> Checkpointer | NoCheckpoints:
+  """Checkpoints of one loop; see `Checkpointer`."""
+  return Checkpointer(folder, keep) if hosts.is_first() else NoCheckpoints()

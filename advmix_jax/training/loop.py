@@ -13,7 +13,7 @@ import numpy as np
 
 from advmix_jax import interruption
 from advmix_jax.progress import track
-from advmix_jax.training.checkpoint import Checkpointer
+from advmix_jax.training.checkpoint import open_checkpoints
 from advmix_jax.training.prefetch import Prefetched
 from advmix_jax.types import Interrupted, PyTree, RunError
 from advmix_jax.watchdog import Watchdog
@@ -34,7 +34,7 @@ class Loop(NamedTuple):
     batch_fn: `step -> batch`, random access, so that a resumed run needs no iterator state; called in another
       thread, ahead of the step.
     saved: the fields of the state that training changes.
-    place_fn: puts a state on the devices.
+    place_fn: puts a state on the devices; of several processes that of the first, which alone restores it.
     hook: `(step, state)`, called after every step, and once more with the step from which an interrupted run
       goes on; it may be cut short by `Interrupted`. None = nothing.
   """
@@ -67,7 +67,7 @@ def run_loop(loop: Loop, state: PyTree, workdir: Workdir) -> PyTree:
     Interrupted: a signal arrived; the state is saved.
   """
   config = workdir.config
-  checkpointer = Checkpointer(loop.folder, config.checkpoint.keep)
+  checkpointer = open_checkpoints(loop.folder, config.checkpoint.keep)
   restored = checkpointer.restore(changing_part(loop, state))
   state = loop.place_fn(state if restored is None else state.replace(**restored))
   first = int(state.step)
@@ -78,7 +78,7 @@ def run_loop(loop: Loop, state: PyTree, workdir: Workdir) -> PyTree:
   examples = np.broadcast_to(loop.batch_size, (loop.num_steps,))
   waited = 0.0
   pending: tuple[int, dict[str, jax.Array], float, float] | None = None
-  under_way: collections.deque[dict[str, jax.Array]] = collections.deque()
+  under_way: collections.deque[tuple[dict[str, jax.Array], jax.Array | None]] = collections.deque()
 
   def report(step: int, metrics: dict[str, jax.Array], rate: float, data_seconds: float) -> str:
     values = finite_values(loop.name, step, metrics)
@@ -101,9 +101,9 @@ def run_loop(loop: Loop, state: PyTree, workdir: Workdir) -> PyTree:
         state, metrics = loop.step_fn(step, state, batches.take())
         done = step + 1
         # The devices have a step in hand while the host prepares the next, not more: a signal waits for them.
-        under_way.append(metrics)
-        if len(under_way) > AHEAD:
-          jax.block_until_ready(under_way.popleft())
+        asked = metrics.pop(interruption.STOP, None)
+        under_way.append((metrics, asked))
+        finished = jax.block_until_ready(under_way.popleft()) if len(under_way) > AHEAD else None
         if loop.hook is not None:
           with contextlib.suppress(Interrupted):  # The state is saved below, and the hook called again.
             loop.hook(done, state)
@@ -115,7 +115,8 @@ def run_loop(loop: Loop, state: PyTree, workdir: Workdir) -> PyTree:
           pending = (done, metrics, rate, batches.seconds - waited)
           window, window_start, waited = done, now, batches.seconds
           update(done, text)
-        stop = interruption.requested()
+        # Several processes go by what an earlier step has told all of them, to end after the same step.
+        stop = interruption.requested() if asked is None else heard(finished)
         if stop or (time.monotonic() - saved_at > config.checkpoint.seconds and not checkpointer.busy):
           finite_values(loop.name, done, metrics)  # A broken state must not become the newest checkpoint.
           checkpointer.save(done, changing_part(loop, state))
@@ -131,6 +132,11 @@ def run_loop(loop: Loop, state: PyTree, workdir: Workdir) -> PyTree:
   finally:
     checkpointer.close()
   return state
+
+
+def heard(finished: tuple[dict[str, jax.Array], jax.Array | None] | None) -> bool:
+  """Whether a process was asked to stop before a finished step, of which metrics and `STOP` are given."""
+  return finished is not None and finished[1] is not None and interruption.take(int(finished[1]))
 
 
 def changing_part(loop: Loop, state: PyTree) -> dict[str, PyTree]:
