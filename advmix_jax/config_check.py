@@ -118,6 +118,7 @@ RULES: dict[str, Rule] = {
   'train.num_epochs': ABOVE_0,
   'train.learning_rate': ABOVE_0,
   'train.seed': (lambda v: isinstance(v, int) and v >= -1, 'a whole number of at least -1'),
+  'train.num_seeds': COUNT_FROM_1,
   'train.ema_decay': BELOW_1,
   'mixup.alpha': ABOVE_0,
   'cutout.size': AT_LEAST_0,

@@ -108,3 +108,26 @@ def group_accuracy(correct: np.ndarray, labels: np.ndarray, num_classes: int) ->
 def predictions(classify_fn: ClassifyFn, params: PyTree, images: Array) -> Array:
   """Predicted classes `[B]` of `images [B, H, W, C]` uint8."""
   return jnp.argmax(classify_fn(params, to_float(images)), axis=-1)
+
+
+def over_seeds(measured: list[dict]) -> dict:
+  """Numbers of several classifiers of one method as those of one.
+
+  Args:
+    measured: of each seed, the same keys: accuracies, lists of them by class, and counts, which are equal.
+
+  Returns:
+    Of one seed, its own. Of several the means, the standard deviation of each accuracy under `KEY_sd`, and
+    the seeds' own under `per_seed`, in their order.
+  """
+  if len(measured) == 1:
+    return measured[0]
+  merged: dict = {'per_seed': measured}
+  for key, first in measured[0].items():
+    values = [one[key] for one in measured]
+    if isinstance(first, float):
+      merged |= {key: float(np.mean(values)), f'{key}_sd': float(np.std(values, ddof=1))}
+    else:
+      merged[key] = np.mean(values, axis=0).tolist() if isinstance(first, list) else first
+  merged['worst_class'] = int(np.argmin(merged['per_class_accuracy']))
+  return merged

@@ -153,6 +153,8 @@ def get_config() -> ml_collections.ConfigDict:
   c.train.learning_rate = 1e-3  # Adam.
   # Seeds the classifiers alone: their parameters, the order of images, what is drawn in training; -1 = seed.
   c.train.seed = -1
+  # Classifiers of each method, in one program: with train.seed, train.seed + 1, ... Results are their mean.
+  c.train.num_seeds = 1
   c.train.ema_decay = 0.0  # Average of the parameters that is evaluated; 0 = the last parameters.
 
   c.mixup = ml_collections.ConfigDict({'alpha': 0.2})

@@ -44,7 +44,7 @@ def summary(paths: list[Path]) -> str:
       raise BadInputError(
         f'{path} differs from {paths[0]} in {", ".join(differing)}, expected the seed alone'
       )
-  seeds = ', '.join(str(r.get('train_seed', r['seed'])) for r in results)
+  seeds = ', '.join(str(seed) for r in results for seed in r.get('train_seeds', [r['seed']]))
   methods = sorted(results[0]['methods'], key=list(METHODS).index)
   first = results[0]['methods'][methods[0]]
   lines = [
@@ -57,7 +57,8 @@ def summary(paths: list[Path]) -> str:
   for method in methods:
     cells = []
     for key in COLUMNS.values():
-      values = 100 * np.array([r['methods'][method][key] for r in results])
+      found = [r['methods'][method] for r in results]
+      values = 100 * np.array([seed[key] for one in found for seed in one.get('per_seed', [one])])
       spread = f' ± {values.std(ddof=1):.1f}' if len(values) > 1 else ''
       cells.append(f'{values.mean():.1f}{spread}')
     lines.append(f'| {method} | ' + ' | '.join(cells) + ' |')

@@ -90,7 +90,7 @@ def run(out: Path) -> None:
   if EXECUTOR.value == 'slurm':
     slurm.check_client()
     options = slurm_options()
-    threads, devices = THREADS.value or CPUS.value, 1
+    threads, devices = THREADS.value or CPUS.value, GPUS.value or common.CONFIG.value.devices or 1
   else:
     kind, number = accelerators.find()
     slots = accelerators.share(kind, number, SLOTS.value)
@@ -151,9 +151,11 @@ def slurm_options() -> Any:
 
 def check(config: Any) -> None:
   """Raises `BadInputError` for a configuration that no run could work with."""
-  from advmix_jax import config_check
+  from advmix_jax import config_check, parallel
   from advmix_jax.stages import pipeline
 
+  config_check.check_rules(config)
+  parallel.use(config.devices, 'config.devices')
   config_check.split_names(config)
   config_check.check_config(config)
   pipeline.check_stages(tuple(config.stages))
@@ -199,4 +201,5 @@ def collect(out: Path) -> None:
 
 
 if __name__ == '__main__':
+  common.end_when_asked()
   sys.exit(main(sys.argv))

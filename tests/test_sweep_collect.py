@@ -111,3 +111,18 @@ def test_any_setting_can_be_drawn(sweep, tmp_path, values):
   assert len((tmp_path / 'results.png').read_bytes()) > 10_000
   settings = {tuple(collect.settings(planned)[task.name].values()) for task in planned.members}
   assert len(read_csv(tmp_path)) == len(settings) * len(METHODS)
+
+
+def test_members_of_several_seeds_count_for_each(sweep, tmp_path):
+  planned, _ = sweep([{'train.num_seeds': 3, 'data.sigma': sigma} for sigma in (0.0, 0.1)], {})
+  name = planned.members[0].name
+  each = [{'clean_accuracy': a, 'worst_class_accuracy': a, 'perturbed_accuracy': a} for a in (0.4, 0.5, 0.6)]
+  (tmp_path / name).mkdir()
+  (tmp_path / name / 'results.json').write_text(
+    json.dumps({'methods': {'advmix': each[1] | {'per_seed': each}}})
+  )
+  state.write_end(tmp_path, name, 0, 1.0)
+  text = collect.write(tmp_path, planned, state.observe(tmp_path, planned))
+  assert '| 0.0 | advmix | 50.0 ± 10.0 | 50.0 ± 10.0 | 50.0 ± 10.0 | 3 |' in text
+  assert 'differ in their train.seed (of the classifier alone).' in text
+  assert read_csv(tmp_path)[0]['seeds'] == '0 1 2'

@@ -129,6 +129,20 @@ def test_what_is_needed_is_done_first_and_what_is_done_is_not_done_again(tmp_pat
   assert (tmp_path / 'order').read_text().splitlines() == [*order, 'b 3']
 
 
+def test_a_shared_stage_that_was_removed_is_made_again_only_for_those_who_need_it(tmp_path):
+  needs = {'encode-1': ('gan-1',), 'a': ('gan-1', 'encode-1'), 'b': ('gan-1', 'encode-1')}
+  make(tmp_path, dict.fromkeys(('gan-1', 'encode-1', 'a', 'b'), QUICK), needs=needs)
+  run_here(tmp_path)
+  for name in ('gan-1', 'encode-1'):
+    (tmp_path / name / 'product').unlink()
+  assert set(run_here(tmp_path)[0].values()) == {'done'}
+  assert len((tmp_path / 'order').read_text().splitlines()) == 4
+  (tmp_path / 'b' / 'product').unlink()
+  assert set(run_here(tmp_path)[0].values()) == {'done'}
+  order = [line.split()[0] for line in (tmp_path / 'order').read_text().splitlines()]
+  assert order[4:] == ['gan-1', 'encode-1', 'b']
+
+
 def test_a_failure_leaves_the_others_unharmed_and_is_tried_again(tmp_path):
   scripts = {'gan-1': FAILING, 'a': QUICK, 'b': 'exit 0', 'c': QUICK}
   plan = make(tmp_path, scripts, needs={'a': ('gan-1',)})
@@ -195,6 +209,14 @@ def test_a_member_that_was_asked_to_stop_by_others_goes_on(tmp_path):
   assert states(tmp_path, plan) == {'a': 'done', 'b': 'done'}
 
 
+def test_a_member_that_dies_of_a_signal_to_stop_was_interrupted(tmp_path):
+  """It had not yet taken note of signals."""
+  once = '[ -e once ] || {{ touch once; kill -USR2 $$; }}; '
+  make(tmp_path, {'a': 'cd "$(dirname "$0")"; ' + once + 'touch {name}/product'})
+  found, said = run_here(tmp_path)
+  assert found == {'a': 'done'} and 'a: interrupted' in said
+
+
 def test_a_member_that_ends_with_75_each_time_is_given_up(tmp_path):
   plan = make(tmp_path, {'a': 'echo again >> "$0.times"; exit 75', 'b': QUICK})
   assert run_here(tmp_path)[0] == states(tmp_path, plan) == {'a': 'failed', 'b': 'done'}
@@ -240,7 +262,7 @@ def test_another_process_of_the_same_number_is_not_the_member(tmp_path):
   state.write(tmp_path, 'a', 'running', **own)
   assert state.observe(tmp_path, plan)['a'].state == 'running'
   state.write(tmp_path, 'a', 'running', **own | {'host': 'elsewhere'})
-  where = f'the launcher of process {os.getpid()} on elsewhere is gone'
+  where = f'process {os.getpid()} on elsewhere'
   assert state.observe(tmp_path, plan)['a'][:2] == (
     'planned',
     f'interrupted: the launcher of {where} is gone',
@@ -248,7 +270,7 @@ def test_another_process_of_the_same_number_is_not_the_member(tmp_path):
   with lock.held(tmp_path):
     assert state.observe(tmp_path, plan)['a'][:2] == (
       'running',
-      f'process {os.getpid()} on elsewhere, whose launcher is at work',
+      f'{where}, whose launcher is at work',
     )
     assert run_here(tmp_path)[0] == {'a': 'done'}
 

@@ -96,6 +96,8 @@ def test_members_share_the_stages_that_their_keys_do_not_change():
     order.index(need) < order.index(task.name) for task in found.tasks.values() for need in task.needs
   )
 
+  of_level = planned(*grid(attack__mixing_level=(2, 4)))
+  assert len(shared(of_level, 'train_gan')) == 1 and not shared(of_level, 'encode')
   of_encoder = planned(*grid(encode__num_steps=(2, 3)))
   assert len(shared(of_encoder, 'train_gan')) == 1 and not shared(of_encoder, 'encode')
   for alone in (
@@ -134,6 +136,15 @@ def test_a_sweep_that_grows_keeps_the_folders_it_has():
   assert names(free) == ['seed=0', 'seed=1'] and free.configs['seed=0']['checkpoint']['seconds'] == 9.0
 
 
+def test_a_shared_stage_that_a_sweep_comes_back_to_is_as_it_was(tmp_path):
+  first = planned(*grid(train__seed=(0, 1)))
+  plan.save_plan(tmp_path, first)
+  plan.save_plan(tmp_path, planned({'seed': 5}, before=plan.load_plan(tmp_path)))
+  again = planned(*grid(train__seed=(2, 3)), before=plan.load_plan(tmp_path), at__epsilon=0.2)
+  (gan,) = shared(again, 'train_gan')
+  assert again.configs[gan] == first.configs[gan]
+
+
 def test_a_shared_stage_keeps_its_folder_when_other_keys_of_its_members_change():
   before = planned(*grid(train__seed=(0, 1)))
   after = planned(*grid(train__seed=(2, 3)), before=before, train__num_epochs=3.0, checkpoint__seconds=9.0)
@@ -161,6 +172,7 @@ OTHERS = {
   'train.num_epochs': 3.0,
   'train.learning_rate': 1e-2,
   'train.seed': 7,
+  'train.num_seeds': 2,
   'train.ema_decay': 0.9,
   'mixup.alpha': 0.5,
   'cutout.size': 2,

@@ -23,35 +23,37 @@ def run(experiment: Experiment) -> None:
   evaluate = Evaluator(experiment)
   folder = experiment.workdir.path / 'evaluate'
   require(experiment.latents_file(experiment.config.evaluate.split), 'encode')
-  for method in experiment.config.train.methods:
-    require(experiment.classifier_file(method), 'train')
-  for method in experiment.config.train.methods:
+  names = [name for method in experiment.config.train.methods for name in experiment.classifiers(method)]
+  for name in names:
+    require(experiment.classifier_file(name), 'train')
+  for name in names:
     interruption.check()
-    file = folder / f'{method}.json'
+    file = folder / f'{name}.json'
     if not hosts.agreed(file.exists):
-      found = merged(folder, method, evaluate(method))
+      found = merged(file.parent, file.stem, evaluate(name))
       if found is not None:
-        write(experiment, method, found)
+        write(experiment, name, found)
   hosts.by_first(lambda: write_results(experiment))
 
 
-def write(experiment: Experiment, method: str, found: dict[str, np.ndarray]) -> None:
-  """Writes what an `Evaluator` found, of all examples, and logs the accuracies."""
-  file, split = experiment.workdir.path / 'evaluate' / f'{method}.json', experiment.config.evaluate.split
+def write(experiment: Experiment, name: str, found: dict[str, np.ndarray]) -> None:
+  """Writes what an `Evaluator` found of a classifier, of all examples, and logs the accuracies."""
+  file, split = experiment.workdir.path / 'evaluate' / f'{name}.json', experiment.config.evaluate.split
   measured = measurements(experiment, found['correct'], found['broken'])
   write_arrays(file.with_suffix('.npz'), **{key: found[key] for key in evaluation.Broken._fields})
   write_json(file, measured)
-  names = {'clean_accuracy': 'clean', 'perturbed_accuracy': 'perturbed'}
-  experiment.workdir.log(
-    0, {f'{split}/{method}/accuracy/{name}': measured[key] for key, name in names.items()}
-  )
+  kinds = {'clean_accuracy': 'clean', 'perturbed_accuracy': 'perturbed'}
+  experiment.workdir.log(0, {f'{split}/{name}/accuracy/{kind}': measured[key] for key, kind in kinds.items()})
 
 
 def write_results(experiment: Experiment) -> None:
   """Writes `results.json` from the files of the methods."""
   folder = experiment.workdir.path
   methods = {
-    name: read_json(folder / 'evaluate' / f'{name}.json') for name in experiment.config.train.methods
+    method: evaluation.over_seeds(
+      [read_json(folder / 'evaluate' / f'{name}.json') for name in experiment.classifiers(method)]
+    )
+    for method in experiment.config.train.methods
   }
   write_json(folder / 'results.json', results(experiment, methods))
 
@@ -62,7 +64,7 @@ def results(experiment: Experiment, methods: dict[str, dict]) -> dict:
   return {
     'methods': methods,
     'seed': config.seed,
-    'train_seed': experiment.train_seed,
+    'train_seeds': list(experiment.train_seeds),
     'config_hash': config_hash(config),
     'data': config.data.name,
     'split': config.evaluate.split,

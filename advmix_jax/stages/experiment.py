@@ -12,6 +12,7 @@ from advmix_jax import data
 from advmix_jax.interop.weights import load_tree
 from advmix_jax.models.decoder import init_generator
 from advmix_jax.stages.networks import Networks, shapes
+from advmix_jax.training import seeds
 from advmix_jax.types import Array, BadInputError, Dataset, PyTree, Splits, TrainState
 from advmix_jax.workdir import Workdir
 
@@ -46,8 +47,8 @@ class Experiment(Networks):
   def discriminator_file(self) -> Path:
     return self.workdir.path / 'gan' / 'discriminator.safetensors'
 
-  def classifier_file(self, method: str) -> Path:
-    return self.workdir.path / 'train' / method / 'classifier.safetensors'
+  def classifier_file(self, name: str) -> Path:
+    return self.workdir.path / 'train' / name / 'classifier.safetensors'
 
   def latents_file(self, part: str) -> Path:
     return self.workdir.path / 'encode' / part / 'manifest.json'
@@ -58,10 +59,15 @@ class Experiment(Networks):
     return jax.random.fold_in(jax.random.key(chosen), zlib.crc32(name.encode()))
 
   @property
-  def train_seed(self) -> int:
-    """The seed of the classifiers."""
-    seed: int = self.config.train.seed
-    return self.config.seed if seed < 0 else seed
+  def train_seeds(self) -> tuple[int, ...]:
+    """The seeds of the classifiers of each method."""
+    first = self.config.seed if self.config.train.seed < 0 else self.config.train.seed
+    return tuple(range(first, first + self.config.train.num_seeds))
+
+  def classifiers(self, method: str) -> tuple[str, ...]:
+    """Names of the classifiers of a method, one for each seed: METHOD, or METHOD/seed-N of several."""
+    seeds = self.train_seeds
+    return (method,) if len(seeds) == 1 else tuple(f'{method}/seed-{seed}' for seed in seeds)
 
   def load_generator(self) -> PyTree:
     """The trained generator's decoder parameters."""
@@ -74,16 +80,18 @@ class Experiment(Networks):
     return load_tree(self.discriminator_file, self.discriminator_shapes())
 
   def new_classifier(self, *, with_generator: bool) -> TrainState:
-    """A fresh classifier. All methods start from the same parameters and see the same order of images."""
-    state = self._init_classifier(self.key('classifier', self.train_seed))
+    """A fresh classifier, or all seeds in one state (`training.seeds`). All methods start from the same
+    parameters and see the same order of images."""
+    states = [self._init_classifier(self.key('classifier', seed)) for seed in self.train_seeds]
+    state = states[0] if len(states) == 1 else seeds.stack(states)
     if with_generator:
       state = state.replace(decoder=self.decoder, generator=self.load_generator())
     return state
 
-  def load_classifier(self, method: str) -> PyTree:
-    """The trained parameters that are evaluated."""
-    require(self.classifier_file(method), 'train')
-    return load_tree(self.classifier_file(method), shapes(self.create_classifier).params)
+  def load_classifier(self, name: str) -> PyTree:
+    """The trained parameters that are evaluated; `name` is one of `classifiers`."""
+    require(self.classifier_file(name), 'train')
+    return load_tree(self.classifier_file(name), shapes(self.create_classifier).params)
 
   @functools.cached_property
   def evaluated(self) -> Dataset:

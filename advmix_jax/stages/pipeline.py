@@ -56,7 +56,7 @@ def describe(experiment: Experiment) -> None:
   sizes = {'generator': shapes(init_generator, experiment.generator_model)['params']}
   if experiment.discriminator_model is not None:
     sizes['discriminator'] = experiment.discriminator_shapes()
-  sizes['classifier'] = jax.eval_shape(lambda: experiment.new_classifier(with_generator=False).params)
+  sizes['classifier'] = shapes(experiment.create_classifier).params
   versions = environment()
   print(
     f'{experiment.config.data.name}: {len(splits.train)} training, {len(splits.validation)} validation, '

@@ -21,6 +21,7 @@ from advmix_jax.models.decoder import init_generator
 from advmix_jax.models.growing import Lod
 from advmix_jax.stages import encode, evaluate, train, train_gan
 from advmix_jax.stages.networks import CHANNELS, Networks, shapes
+from advmix_jax.training import seeds
 from advmix_jax.training.gan_state import GanBatch
 from advmix_jax.types import Batch, PyTree
 
@@ -164,7 +165,17 @@ def train_step(networks: Networks, method: str) -> Step:
     latents=latents,
     index=numbers(size),
   )
-  return train.step_fn(config, method), (state, shard(batch))
+  given = shard(batch)
+  if config.train.num_seeds > 1:
+    own = {name: getattr(state, name) for name in seeds.OF_A_SEED}
+    state = state.replace(**with_axis(own, 0, config.train.num_seeds))
+    given = with_axis(given, 1, config.train.num_seeds)
+  return train.step_fn(config, method), (state, given)
+
+
+def with_axis(tree: PyTree, at: int, size: int) -> PyTree:
+  """Shapes with one more axis."""
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*x.shape[:at], size, *x.shape[at:]), x.dtype), tree)
 
 
 def evaluate_batch(networks: Networks) -> Step:

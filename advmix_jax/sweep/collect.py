@@ -76,39 +76,37 @@ def collect_rows(out: Path, plan: Plan, done: list[Task]) -> list[Row]:
   planned: dict[str, int] = {}
   for task in plan.members:
     group = str(setting_of[task.name])
-    planned[group] = planned.get(group, 0) + 1
+    planned[group] = planned.get(group, 0) + len(seeds_of(plan.configs[task.name]))
     if task in done:
       groups.setdefault(group, []).append(task)
   rows = []
   for group, tasks in groups.items():
-    found = [read_results(out, task) for task in tasks]
+    found = [read_json(out / task.folder / 'results.json') for task in tasks]
     setting = setting_of[tasks[0].name]
-    seeds = [seed_of(plan.configs[task.name]) for task in tasks]
+    seeds = [seeds_of(plan.configs[task.name]) for task in tasks]
     for method in sorted({m for results in found for m in results['methods']}, key=list(METHODS).index):
       having = [i for i, results in enumerate(found) if method in results['methods']]
-      values = {
-        key: tuple(float(found[i]['methods'][method][key]) for i in having) for key in COLUMNS.values()
-      }
-      rows.append(Row(setting, method, tuple(seeds[i] for i in having), planned[group], values))
+      measured = [found[i]['methods'][method] for i in having]
+      each = [seed for one in measured for seed in one.get('per_seed', [one])]
+      values = {key: tuple(float(seed[key]) for seed in each) for key in COLUMNS.values()}
+      rows.append(
+        Row(setting, method, tuple(seed for i in having for seed in seeds[i]), planned[group], values)
+      )
   return rows
 
 
-def read_results(out: Path, task: Task) -> dict:
-  """`results.json` of a member."""
-  found: dict = read_json(out / task.folder / 'results.json')
-  return found
-
-
-def seed_of(config: dict) -> int:
-  """The seed in which members of one setting differ."""
-  of_classifier = int(config['train'].get('seed', -1))
-  return int(config['seed']) if of_classifier < 0 else of_classifier
+def seeds_of(config: dict) -> tuple[int, ...]:
+  """The seeds of a member's classifiers of each method."""
+  train = config['train']
+  first = config['seed'] if train['seed'] < 0 else train['seed']
+  return tuple(range(first, first + train['num_seeds']))
 
 
 def seed_keys(plan: Plan) -> list[str]:
-  """Those of the seeds in which members differ."""
-  flats = [flatten(config) for config in plan.configs.values()]
-  return [key for key in SEED_KEYS if len({flat.get(key) for flat in flats}) > 1]
+  """Those of the seeds in which the runs of a setting differ."""
+  flats = [flatten(plan.configs[task.name]) for task in plan.members]
+  several = {'train.seed'} if any(flat['train.num_seeds'] > 1 for flat in flats) else set()
+  return [key for key in SEED_KEYS if key in several or len({flat[key] for flat in flats}) > 1]
 
 
 def mean_and_sd(values: tuple[float, ...]) -> tuple[float, float]:

@@ -80,9 +80,16 @@ class Local:
         if RUNNING in self._left_by_others() and time.monotonic() - self._looked > LOOK_SECONDS:
           self._look()
       self._stop()
-    finally:
-      for child in self._children.values():  # A second Ctrl-C, or an error.
+    except KeyboardInterrupt:  # The second Ctrl-C.
+      for child in self._children.values():
         child.process.kill()
+      raise
+    except BaseException:  # A full disk: nothing can be noted, but all can save.
+      for child in self._children.values():
+        child.process.terminate()
+      for child in self._children.values():
+        child.process.wait()
+      raise
     interruption.check('its processes have saved what they had; the same command goes on from here')
     return self._states
 
@@ -105,6 +112,8 @@ class Local:
 
   def _fill_slots(self) -> None:
     others = self._left_by_others().count(RUNNING)
+    if others and any(self._slots):  # Which accelerators they have is not known.
+      return
     free = [i for i in range(len(self._slots)) if i not in self._children]
     for slot in free[: max(0, len(free) - others)]:
       name = next((name for name in self._order if self._is_ready(name)), None)

@@ -1,7 +1,7 @@
 """How a task is run: its folder made ready, and the command."""
 
-import json
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -53,5 +53,5 @@ def begin_log(out: Path, task: Task) -> Path:
   log = log_file(out, task.name)
   log.parent.mkdir(parents=True, exist_ok=True)
   with log.open('a') as file:
-    file.write(f'== {time.strftime("%Y-%m-%d %H:%M:%S %z")} {json.dumps(command(out, task))}\n')
+    file.write(f'== {time.strftime("%Y-%m-%d %H:%M:%S %z")} {shlex.join(command(out, task))}\n')
   return log

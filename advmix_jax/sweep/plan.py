@@ -26,10 +26,10 @@ from advmix_jax.workdir import FREE_KEYS, fixed_keys, flatten, read_json, write_
 
 # The keys on which what a stage writes depends; a key stands for all below it. Those that change nothing
 # (`workdir.FREE_KEYS`) do not count, unless the members differ in them.
-OF_GENERATOR = ('seed', 'precision', 'remat', 'data', 'generator', 'attack.mixing_level')
+OF_GENERATOR = ('seed', 'precision', 'remat', 'data', 'generator')
 DEPENDS_ON = {
-  'train_gan': OF_GENERATOR,  # The mixing level is that of the sample grids.
-  'encode': (*OF_GENERATOR, 'encode', 'evaluate.split', 'evaluate.num_examples'),
+  'train_gan': OF_GENERATOR,  # And grids of samples on the mixing level: they are the first member's.
+  'encode': (*OF_GENERATOR, 'encode', 'attack.mixing_level', 'evaluate.split', 'evaluate.num_examples'),
 }
 FOLDER_OF = {'train_gan': 'gan', 'encode': 'encode'}  # What a stage writes, in a workdir.
 MEMBER = 'member'
@@ -66,7 +66,7 @@ class Plan(NamedTuple):
   Attributes:
     source: the file it is from, with its variant.
     tasks: by name; what is needed comes before what needs it.
-    configs: their configurations as JSON has them.
+    configs: their configurations as JSON has them; of a plan that is read also those of earlier ones.
     threads: of each process; None = as many as it finds.
   """
 
@@ -297,5 +297,6 @@ def load_plan(out: Path) -> Plan:
     )
     for given in found['tasks']
   }
-  configs = {name: read_json(config_file(out, name)) for name in tasks}
+  files = config_file(out, '').parent.glob('*.json')
+  configs = {file.name.removesuffix('.json'): read_json(file) for file in files}
   return Plan(found['source'], tasks, configs, found['threads'])

@@ -207,7 +207,7 @@ class Attend:
       time.sleep(POLL_SECONDS)
     if self._note_end(status) == DONE:
       return
-    if status == state.INTERRUPTED_STATUS:
+    if state.is_interruption(status):
       time.sleep(SIGNAL_SECONDS)  # Slurm signals all processes of a job: submitit puts it back from here.
     raise RunError(f'{task.name} ended with status {status}; its log is {log}')
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from advmix_jax import interruption
 from advmix_jax.sweep import lock, process
 from advmix_jax.sweep.plan import Plan, Task, log_file
 from advmix_jax.workdir import read_json, write_json
@@ -75,10 +76,15 @@ def write(out: Path, name: str, state: str, **facts: Any) -> None:
 
 def write_end(out: Path, name: str, status: int, seconds: float, **facts: Any) -> str:
   """Notes that a run of the task ended with `status`; returns the state that this means."""
-  state = {0: DONE, INTERRUPTED_STATUS: PLANNED}.get(status, FAILED)
+  state = DONE if status == 0 else PLANNED if is_interruption(status) else FAILED
   total = read(out, name).get('seconds', 0.0) + seconds
   write(out, name, state, **facts | {'status': status, 'seconds': total})
   return state
+
+
+def is_interruption(status: int) -> bool:
+  """Whether a run ended because it was asked to; one that had not yet taken note of signals dies of them."""
+  return status == INTERRUPTED_STATUS or -status in interruption.SIGNALS
 
 
 def observe(out: Path, plan: Plan, queue: Queue | None = None) -> dict[str, Seen]:
@@ -89,9 +95,11 @@ def observe(out: Path, plan: Plan, queue: Queue | None = None) -> dict[str, Seen
     plan: its tasks.
     queue: what Slurm has; None if it cannot be asked.
   """
-  seen: dict[str, Seen] = {}
-  for task in plan.tasks.values():
-    seen[task.name] = look(out, task, queue)
+  seen = {name: look(out, task, queue) for name, task in plan.tasks.items()}
+  for name in reversed(plan.tasks):
+    users = [user.name for user in plan.tasks.values() if name in user.needs]
+    if seen[name].state == PLANNED and users and all(seen[user].state == DONE for user in users):
+      seen[name] = Seen(DONE, 'not there, but nothing needs it any more', seen[name].seconds)
   for task in plan.tasks.values():
     found = seen[task.name]
     stuck = [name for name in task.needs if seen[name].state == FAILED]
@@ -110,12 +118,12 @@ def look(out: Path, task: Task, queue: Queue | None) -> Seen:
       Seen(PLANNED, f'was done, but {missing[0]} is missing', seconds) if missing else Seen(DONE, '', seconds)
     )
   if job is not None and (record['state'] != FAILED or record.get('job') != job):
-    return look_at_job(record, job, queue)
+    return look_at_job(out, record, job, queue)
   if record['state'] == FAILED:
     return Seen(FAILED, reason(out, task.name, record), seconds)
   if record['state'] == RUNNING:
     return look_at_process(out, record)
-  note = 'interrupted' if record.get('status') == INTERRUPTED_STATUS else ''
+  note = 'interrupted' if is_interruption(record.get('status', 0)) else ''
   return Seen(PLANNED, note, seconds)
 
 
@@ -132,7 +140,7 @@ def look_at_process(out: Path, record: dict[str, Any]) -> Seen:
   return Seen(PLANNED, f'interrupted: {where} is gone', seconds)
 
 
-def look_at_job(record: dict[str, Any], job: str, queue: Queue | None) -> Seen:
+def look_at_job(out: Path, record: dict[str, Any], job: str, queue: Queue | None) -> Seen:
   """A task that was given to Slurm, and has not ended."""
   seconds = record.get('seconds', 0.0)
   is_running = record['state'] == RUNNING and record.get('job') == job
@@ -140,7 +148,11 @@ def look_at_job(record: dict[str, Any], job: str, queue: Queue | None) -> Seen:
     note = f'Slurm job {job}, as recorded: Slurm does not answer'
     return Seen(RUNNING if is_running else PLANNED, note, seconds, queued=not is_running)
   if job not in queue:
-    return Seen(PLANNED, f'interrupted: Slurm job {job} is gone', seconds)
+    note = f'interrupted: Slurm job {job} is gone'
+    printed = out / 'sweep' / 'slurm' / f'{job}_0_log.out'
+    if record.get('job') != job and printed.exists():  # It did not get as far as to run the task.
+      note += f', having said: {last_line(printed)}'
+    return Seen(PLANNED, note, seconds)
   if is_running and queue[job] in ('RUNNING', 'COMPLETING'):
     where = f'Slurm job {job} on {record["host"]}'
     return Seen(RUNNING, where, seconds + time.time() - record['time'])

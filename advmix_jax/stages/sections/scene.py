@@ -85,7 +85,8 @@ class Scene:
   @functools.cached_property
   def state(self) -> TrainState:
     """The classifier that is attacked."""
-    return self._state_of(self.experiment.load_classifier(self.attacked_method))
+    first_seed, *_ = self.experiment.classifiers(self.attacked_method)
+    return self._state_of(self.experiment.load_classifier(first_seed))
 
   @functools.cached_property
   def chosen(self) -> np.ndarray:
