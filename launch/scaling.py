@@ -25,7 +25,9 @@ GAN = config_flags.DEFINE_config_file('gan', None, 'scaling: configuration that 
 flags.FLAGS['gan'].parser = common.ConfigFile()
 MEASURE = flags.DEFINE_string('measure', None, 'scaling: small configuration whose steps are timed here.')
 REPEATS = flags.DEFINE_integer('repeats', 5, 'scaling: timed runs of which the median counts.', 1)
-SOURCE = flags.DEFINE_string('from', None, 'scaling: figures of an earlier --out, for the page.')
+SOURCE = flags.DEFINE_string(
+  'from', None, 'scaling: figures of an earlier --out; with --config its measurements alone.'
+)
 FIGURES = flags.DEFINE_string('out', None, 'scaling: file for the figures, JSON.')
 PAGE = flags.DEFINE_string('page', None, 'scaling: Markdown file to write.')
 ENCODED = flags.DEFINE_integer('images', 202_599, 'scaling: images to encode.', 1)
@@ -61,8 +63,12 @@ def run(argv: list[str]) -> None:
     if file:
       check_writable(Path(file).parent, f'{flag}={file}')
   command = shlex.join(['python', '-m', 'launch.scaling', *argv[1:]])
-  source = SOURCE.value
-  figures = scaling_page.read_figures(Path(source)) if source else count() | {'command': command}
+  earlier: dict[str, Any] = {'measured': None}
+  if SOURCE.value:
+    earlier = scaling_page.read_figures(Path(SOURCE.value))
+  figures = earlier
+  if common.CONFIG.value:
+    figures = count() | {'command': command, 'measured': earlier['measured']}
   if MEASURE.value:
     figures['measured'] = measure(MEASURE.value, Efficiency(**figures['efficiency'])) | {'command': command}
   if FIGURES.value:
@@ -104,7 +110,6 @@ def count() -> dict[str, Any]:
     'device': H200._asdict(),
     'efficiency': share._asdict(),
     'settings': settings(networks, gan),
-    'measured': None,
   }
 
 
