@@ -18,6 +18,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -29,7 +30,7 @@ PROGRAMS = ('munged', 'slurmctld', 'slurmd', 'sbatch', 'srun', 'squeue', 'scontr
 FOLDERS_OF_DAEMONS = '/usr/sbin:/usr/local/sbin:/sbin'
 LOST_AFTER = 5  # Seconds without a word from a node.
 GRACE = 30  # Seconds from the signal of preemption to the end.
-MARK = 'ADVMIX_SLURM_TEST'  # Tells a node's daemons from all other processes.
+MARK = 'ADVMIX_SLURM_TEST'  # A variable that tells what belongs to a cluster, and to which node.
 
 CONFIGURATION = """
 ClusterName=advmix
@@ -146,8 +147,7 @@ class Cluster:
 
   def restore(self, node: str) -> None:
     """Starts a node's daemon again."""
-    mark = {MARK: f'{self.folder}/{node}'}
-    self.daemons[node] = self._start(node, ['slurmd', '-D', '-N', node], self.environment | mark)
+    self.daemons[node] = self._start(node, ['slurmd', '-D', '-N', node])
     self.wait_until(lambda: self._is_up(node), f'node {node}')
 
   def _is_up(self, node: str) -> bool:
@@ -164,14 +164,15 @@ class Cluster:
     munged = ['munged', '--foreground', '--force', f'--socket={munge}/socket', f'--pid-file={munge}/pid']
     munged += [f'--key-file={self.folder}/key/key', f'--seed-file={self.folder}/key/seed']
     munged += [f'--log-file={self.folder}/munged-own.log']
-    self.daemons['munged'] = self._start('munged', munged, self.environment)
+    self.daemons['munged'] = self._start('munged', munged)
     # Without a live munged Slurm's commands hang.
     wait((munge / 'socket').exists, 'socket of munged')
-    self.daemons['slurmctld'] = self._start('slurmctld', ['slurmctld', '-D', '-i'], self.environment)
+    self.daemons['slurmctld'] = self._start('slurmctld', ['slurmctld', '-D', '-i'])
     for node in NODES:
       self.restore(node)
 
-  def _start(self, name: str, command: list[str], environment: dict[str, str]) -> subprocess.Popen:
+  def _start(self, name: str, command: list[str]) -> subprocess.Popen:
+    environment = self.environment | {MARK: f'{self.folder}/{name}'}
     with (self.folder / f'{name}.log').open('ab') as log:
       return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
@@ -189,9 +190,7 @@ class Cluster:
 
   def _end_steps(self, node: str) -> None:
     """Kills what a node's daemon started, down to the last descendant, by number."""
-    for process in reversed(descendants(marked(f'{MARK}={self.folder}/{node}'))):
-      with contextlib.suppress(ProcessLookupError):
-        os.kill(process, signal.SIGKILL)
+    kill_marked(f'{self.folder}/{node}')
 
 
 @contextlib.contextmanager
@@ -215,12 +214,15 @@ def start(folder: pathlib.Path) -> Iterator[Cluster]:
   key.chmod(0o400)
   configuration = folder / 'slurm.conf'
   configuration.write_text(configured(folder))
-  cluster = Cluster(folder, {}, environment | {'SLURM_CONF': str(configuration)})
+  own = {'SLURM_CONF': str(configuration), MARK: f'{folder}/client'}
+  cluster = Cluster(folder, {}, environment | own)
+  guard = subprocess.Popen([sys.executable, __file__, folder], stdin=subprocess.PIPE, start_new_session=True)
   try:
     cluster.start()
     yield cluster
   finally:
     cluster.stop()
+    guard.communicate()
 
 
 def configured(folder: pathlib.Path) -> str:
@@ -253,14 +255,21 @@ def free_ports(number: int) -> list[int]:
   return ports
 
 
-def marked(variable: str) -> list[int]:
-  """Processes, by number, whose environment holds `NAME=value`."""
-  found = []
+def marked(name: str) -> list[int]:
+  """Processes, by number, of a cluster's `FOLDER/` or of a node's `FOLDER/NODE`."""
+  found, variable = [], f'{MARK}={name}'.encode()
   for file in pathlib.Path('/proc').glob('[0-9]*/environ'):
     with contextlib.suppress(OSError):  # It ended, or is another user's.
-      if variable.encode() in file.read_bytes().split(b'\0'):
+      if any(entry.startswith(variable) for entry in file.read_bytes().split(b'\0')):
         found.append(int(file.parent.name))
   return found
+
+
+def kill_marked(name: str) -> None:
+  """Kills them and all that they started, one by one."""
+  for process in reversed(descendants(marked(name))):
+    with contextlib.suppress(ProcessLookupError):
+      os.kill(process, signal.SIGKILL)
 
 
 def descendants(processes: list[int]) -> list[int]:
@@ -292,3 +301,13 @@ def wait(is_so: Callable[[], bool], what: str, timeout: float = 30) -> None:
   while not is_so():
     assert time.monotonic() <= end_time, what
     time.sleep(0.05)
+
+
+def guard(folder: str) -> None:
+  """Waits for the end of the test, which may have been killed, and leaves nothing of its cluster."""
+  sys.stdin.read()
+  kill_marked(f'{folder}/')
+
+
+if __name__ == '__main__':
+  guard(sys.argv[1])

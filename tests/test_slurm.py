@@ -2,6 +2,8 @@
 
 import pathlib
 import shlex
+import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from tests import slurm_cluster
 
 pytestmark = pytest.mark.slurm
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 # Ends with 75 when it is asked to; the second time it ends at once.
@@ -92,9 +96,26 @@ def test_no_daemon_or_job_is_left(cluster, tmp_path):
   with tempfile.TemporaryDirectory(prefix='slurm') as name:
     with slurm_cluster.start(pathlib.Path(name)) as own:
       started(own, tmp_path)
-      marks = [f'{slurm_cluster.MARK}={name}/{node}' for node in slurm_cluster.NODES]
-      assert all(slurm_cluster.marked(mark) for mark in marks)
-      numbers = [daemon.pid for daemon in own.daemons.values()]
-    assert not any(slurm_cluster.marked(mark) for mark in marks)
-    assert not any(pathlib.Path(f'/proc/{number}').exists() for number in numbers)
+      assert all(slurm_cluster.marked(f'{name}/{node}') for node in (*slurm_cluster.NODES, 'munged'))
+    assert not slurm_cluster.marked(f'{name}/')
   cluster.run('sinfo')  # The other one is as it was.
+
+
+HOLDS = """
+import pathlib, sys, time
+from tests import slurm_cluster
+with slurm_cluster.start(pathlib.Path(sys.argv[1])) as cluster:
+  cluster.submit('sleep 100')
+  print('ready', flush=True)
+  time.sleep(100)
+"""
+
+
+def test_a_test_that_is_killed_leaves_nothing(cluster, tmp_path):
+  with tempfile.TemporaryDirectory(prefix='slurm') as name:
+    command = [sys.executable, '-c', HOLDS, name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as process:
+      assert process.stdout.readline() == 'ready\n'
+      assert len(slurm_cluster.marked(f'{name}/')) >= 4
+      process.kill()
+    slurm_cluster.wait(lambda: not slurm_cluster.marked(f'{name}/'), 'end of all of it')
