@@ -87,15 +87,9 @@ def count() -> dict[str, Any]:
   networks = networks_of(common.CONFIG.value, '--config')
   gan = networks_of(GAN.value, '--gan') if GAN.value else networks
   works = []
-  for counted in (
-    lambda: list(work.gan_work(gan)),
-    lambda: [work.encode_work(networks)],
-    lambda: [work.train_work(networks, 'advmix')],
-    lambda: [work.evaluate_work(networks)],
-  ):
-    for found in counted():
-      works.append(found)
-      print(f'{found.stage}, {found.name}: {in_words(scaling.row(found, H200, share))}', flush=True)
+  for found in work.of_run(networks, gan, 'advmix'):
+    works.append(found)
+    print(f'{found.stage}, {found.name}: {in_words(scaling.row(found, H200, share))}', flush=True)
   config = networks.config
   images = {
     'train_gan': gan.config.generator.total_kimg * 1000,

@@ -41,6 +41,20 @@ class Work(NamedTuple):
   held: float
 
 
+def of_run(networks: Networks, gan: Networks, method: str) -> Iterator[Work]:
+  """All steps of a run.
+
+  Args:
+    networks: that are encoded with, trained and evaluated.
+    gan: of the run that trains the generator; may be the same.
+    method: of training the classifier.
+  """
+  yield from gan_work(gan)
+  yield encode_work(networks)
+  yield train_work(networks, method)
+  yield evaluate_work(networks)
+
+
 def gan_work(networks: Networks) -> Iterator[Work]:
   """Training of the generator, by resolution and regularisation, for an image that is shown."""
   config = networks.config
