@@ -22,7 +22,7 @@ def get_config():
   c = smoke.get_config()
   c.stages = ('train',)
   c.train.methods = ('nominal',)
-  c.train.num_epochs = 1000.0
+  c.train.num_epochs = 600.0
   return c
 
 
