@@ -3,6 +3,7 @@
 import os
 import pathlib
 import socket
+import tempfile
 from collections.abc import Iterator
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
@@ -10,7 +11,7 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 import jax
 import pytest
 
-from tests import pictures
+from tests import pictures, slurm_cluster
 
 jax.config.update('jax_num_cpu_devices', 2)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
@@ -66,6 +67,16 @@ def _folder(variable: str) -> pathlib.Path:
   if not path.is_dir():
     pytest.skip(f'${variable}: {value} is no folder')
   return path
+
+
+@pytest.fixture(scope='session')
+def cluster() -> Iterator[slurm_cluster.Cluster]:
+  """A Slurm of two nodes on this machine; all that it starts is gone at the end."""
+  with (
+    tempfile.TemporaryDirectory(prefix='slurm') as folder,
+    slurm_cluster.start(pathlib.Path(folder)) as running,
+  ):
+    yield running
 
 
 @pytest.fixture

@@ -38,6 +38,8 @@ def get_config(variant: str = 'cpu') -> ml_collections.ConfigDict:
 
 
 def sweep(add: Callable[..., None], variant: str = 'cpu') -> None:
+  sigmas: tuple[float, ...]
+  seeds: tuple[int, ...]
   if variant == 'smoke':
     sigmas, seed_key, seeds = (0.0, 0.2), 'train.seed', (0, 1)
   elif variant == 'cpu':
