@@ -1,7 +1,7 @@
 """The compiled steps of every stage on some of four simulated devices.
 
-    python -m tests.on_devices OUT all 1 2 4    # OUT-1.npz, OUT-2.npz, OUT-4.npz
-    python -m tests.on_devices OUT steps 2      # Some steps of training alone.
+    python -m tests.on_devices OUT all 1 4    # OUT-1.npz, OUT-4.npz
+    python -m tests.on_devices OUT some 2     # Those that take least to compile.
 
 A process of its own, as the number of simulated devices is fixed when jax starts.
 """
@@ -15,10 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from advmix_jax import attack, evaluation, hosts, mixing, parallel, refill
-from advmix_jax.models.discriminator import Discriminator
-from advmix_jax.models.discriminator2 import Discriminator2
-from advmix_jax.models.stylegan import StyleGAN
-from advmix_jax.models.stylegan2 import StyleGAN2
 from advmix_jax.training.amortised import amortised_step
 from advmix_jax.training.gan import gan_step
 from advmix_jax.types import PyTree
@@ -69,11 +65,9 @@ def named(name: str, tree: PyTree) -> dict[str, np.ndarray]:
 def steps(*, all_of_them: bool = False) -> Iterator[dict[str, np.ndarray]]:
   """One step of every training, the optimisers plain descent: Adam would blow up the rounding of zeros."""
   with_axis = functools.partial(functools.partial, axis_name=parallel.AXIS)
-  model = StyleGAN((4, 3), latent_size=5, w_size=7, mapping_layers=2)
-  state = tiny_gan.gan_state(model, Discriminator((4, 3)))
   step = with_axis(gan_step, settings=test_gan.GAN_SETTINGS, with_r1=True)
   saved = ('generator', 'discriminator', 'ema', 'w_avg')
-  yield stepped('gan', step, state, tiny_gan.batch(conditional=False), saved)
+  yield stepped('gan', step, test_gan.gan_state(), tiny_gan.batch(conditional=False), saved)
 
   for method in METHODS if all_of_them else METHODS[:1]:
     step = test_training.classifier_step(method, parallel.AXIS)
@@ -81,27 +75,18 @@ def steps(*, all_of_them: bool = False) -> Iterator[dict[str, np.ndarray]]:
   if not all_of_them:
     return
 
-  model = StyleGAN2((4, 3), latent_size=5, w_size=7, mapping_layers=2)
-  state = tiny_gan.gan_state(
-    model, Discriminator2((4, 3), mapping_layers=2), path_length_mean=jnp.float32(2.0)
-  )
-  settings = test_stylegan2_training.SETTINGS
+  settings, state = test_stylegan2_training.SETTINGS, test_stylegan2_training.gan_state()
   step = with_axis(gan_step, settings=settings, with_r1=True, with_path_length=True)
-  yield stepped('gan2', step, state, tiny_gan.batch(conditional=False), (*saved, 'path_length_mean'))
+  yield stepped('gan2', step, state, tiny_gan.batch(), (*saved, 'path_length_mean'))
 
   step = with_axis(amortised_step, settings=test_amortised.SETTINGS)
   real = tiny.uniform(1, test_amortised.SIZE, test_amortised.LAYERS, test_amortised.WIDTH, 1)
   yield stepped('start', step, test_amortised.state(), test_amortised.batch(real), ('params',))
 
 
-def whole_data_sets() -> Iterator[dict[str, np.ndarray]]:
-  """Algorithm 1 and Algorithm 2 on numbers of examples that no number of devices divides."""
+def whole_data_sets(*, all_of_them: bool = False) -> Iterator[dict[str, np.ndarray]]:
+  """Algorithm 2 and Algorithm 1 on numbers of examples that no number of devices divides."""
   assert test_encode_refill.NUM_IMAGES % MOST and (test_refill.NUM_EXAMPLES - 1) % MOST
-  pieces = test_encode_refill.pieces_of(SLOTS, place=test_encode_refill.on_all_devices)
-  positions = np.concatenate([at for at, _ in pieces])
-  found = jax.tree.map(lambda *x: np.concatenate(x), *(found for _, found in pieces))
-  yield {'encode/positions': positions, 'encode/w': found.w[np.argsort(positions)]}
-
   decoder, classify, shared, originals, w, labels = test_refill.problem()
   settings, most = test_refill.settings_of(), len(labels) - 1
   advance = functools.partial(refill.advance, settings, 'first_error', classify, decoder)
@@ -111,6 +96,13 @@ def whole_data_sets() -> Iterator[dict[str, np.ndarray]]:
     advance_fn, slots, originals[:most], w[:most], labels[:most], right, settings.num_restarts, SLOTS
   )
   yield {'evaluate/broken': broken.broken, 'evaluate/restart': broken.restart}
+  if not all_of_them:
+    return
+
+  pieces = test_encode_refill.pieces_of(SLOTS, place=test_encode_refill.on_all_devices)
+  positions = np.concatenate([at for at, _ in pieces])
+  found = jax.tree.map(lambda *x: np.concatenate(x), *(found for _, found in pieces))
+  yield {'encode/positions': positions, 'encode/w': found.w[np.argsort(positions)]}
 
 
 def attack_of_training() -> dict[str, np.ndarray]:
@@ -138,9 +130,8 @@ def main(out: str, what: str, *numbers: str) -> None:
   jax.config.update('jax_numpy_rank_promotion', 'raise')
   for number in map(int, numbers):
     parallel.use(number)
-    parts = list(steps(all_of_them=what == 'all'))
-    if what == 'all':
-      parts += [attack_of_training(), *whole_data_sets()]
+    parts = [*steps(all_of_them=what == 'all'), attack_of_training()]
+    parts += whole_data_sets(all_of_them=what == 'all')
     found = {key: value for part in parts for key, value in part.items()}
     np.savez(f'{out}-{number}.npz', **found)
 

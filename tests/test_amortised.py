@@ -13,7 +13,6 @@ import pytest
 from advmix_jax.encoding import EncodeSettings
 from advmix_jax.training.amortised import amortised_step, create_amortised_state
 from tests import tiny
-from tests.compare import halves
 from tests.tiny import uniform
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -77,13 +76,3 @@ def test_the_loss_by_hand():
   of_real = float(jnp.mean(jnp.square(real))) / 2  # Half of the images are real.
   assert float(whole['loss'] - alone['loss']) == pytest.approx(of_real, rel=1e-4)
   assert float(whole['loss']) == pytest.approx(1 + float(whole['pixel_error']), rel=1e-5)
-
-
-def test_two_devices_train_as_one():
-  real = uniform(3, SIZE, LAYERS, WIDTH, 1)
-  one, metrics = jax.jit(functools.partial(amortised_step, settings=SETTINGS))(state(), batch(real))
-  step = functools.partial(amortised_step, settings=SETTINGS, axis_name='i')
-  two, theirs = jax.pmap(step, 'i', in_axes=(None, 0), out_axes=0)(state(), halves(batch(real)))
-  np.testing.assert_array_equal(two.params['scale'][0], two.params['scale'][1])
-  np.testing.assert_allclose(two.params['scale'][0], one.params['scale'], atol=1e-5)
-  assert float(theirs['pixel_error'][0]) == pytest.approx(float(metrics['pixel_error']), rel=1e-4)

@@ -12,8 +12,8 @@ from advmix_jax.training import gan, gan_losses
 from advmix_jax.training.gan_state import GanSettings
 from advmix_jax.training.path_length import PathLengthSettings
 from tests import tiny_gan
-from tests.compare import assert_close, differ, halves
-from tests.tiny_gan import CLASSES, LEARNING_RATE, assert_trained_as_one, batch
+from tests.compare import assert_close, differ
+from tests.tiny_gan import CLASSES, LEARNING_RATE, batch
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 SETTINGS = GanSettings(
@@ -67,16 +67,6 @@ def test_path_lengths_move_the_generator_and_their_mean_and_nothing_else():
   assert float(found.path_length_mean) == float(found_metrics['path_length']) != 2.0
   assert differ(found.generator['mapping'], without.generator['mapping'])
   assert differ(found.generator['layers_1'], without.generator['layers_1'])
-
-
-def test_two_devices_train_the_networks_as_one():
-  state = gan_state()
-  step = functools.partial(
-    gan.gan_step, settings=SETTINGS, with_r1=True, with_path_length=True, axis_name='i'
-  )
-  two = jax.pmap(step, 'i', in_axes=(None, 0), out_axes=0)(state, halves(batch()))
-  names = ('generator', 'discriminator', 'ema', 'w_avg', 'path_length_mean')
-  assert_trained_as_one(two, done(True, True), state, names)
 
 
 def test_a_state_without_a_mean_of_path_lengths_is_refused():

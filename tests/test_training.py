@@ -16,7 +16,7 @@ from advmix_jax.training.classifier import create_train_state, train_step
 from advmix_jax.types import Batch
 from configs import default
 from tests import tiny
-from tests.compare import assert_close, differ, halves
+from tests.compare import assert_close, differ
 from tests.tiny import normal, uniform
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -81,17 +81,6 @@ def test_the_averaged_parameters_follow():
   after, _ = jax.jit(classifier_step(ema_decay=0.75))(state, batch())
   expected = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, state.params, after.params)
   assert_close(after.ema_params, expected, rtol=1e-5, atol=1e-7)
-
-
-def test_two_devices_train_as_one():
-  """The same global batch gives the same parameters; each device holds the same replica."""
-  one, metrics = jax.jit(classifier_step())(classifier_state(), batch())
-  step = jax.pmap(classifier_step(axis_name='i'), 'i', in_axes=(None, 0), out_axes=0)
-  two, their_metrics = step(classifier_state(), halves(batch()))
-  for replicas in jax.tree.leaves(two.params):
-    np.testing.assert_array_equal(replicas[0], replicas[1])
-  assert_close(jax.tree.map(lambda x: x[0], two.params), one.params, atol=1e-5)
-  assert_close(jax.tree.map(lambda x: x[0], their_metrics), metrics, rtol=1e-5)
 
 
 def test_three_steps_are_traced_once():
