@@ -23,7 +23,6 @@ from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[1]
 UNFINISHED = re.compile(r'\..+\.\d+\.tmp(\.\w+)?|.*\.orbax-checkpoint-tmp.*')
-STARTING = 1.5  # Seconds in which Python may still be starting, so that no handler is there.
 
 
 class Kill(NamedTuple):
@@ -109,7 +108,7 @@ def kill_until_done(
     if number == signal.SIGKILL:
       assert status == -number, kills[-1]
     else:
-      expected = (75, 0, -number) if at < STARTING else (75, 0)
+      expected = (75, 0) if lines else (75, 0, -number)  # Before its first word Python may still be starting.
       assert status in expected, f'{kills[-1]}\n{output.read_text()}'
   output.unlink()
   return kills
