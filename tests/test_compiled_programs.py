@@ -201,7 +201,7 @@ def test_steps_of_the_gan_wait_for_logs_and_grids_of_samples_alone(run):
 
 
 def test_what_the_encoder_found_is_read_once_a_call(run):
-  """What is finished, latents, errors and steps. All images take the same steps, so all slots end at once; but
-  the first calls are short, until it is known how long a step takes."""
+  """What is finished, latents, errors and steps. All images take the same steps, so all slots end at once;
+  but the first calls are short, until it is known how long a step takes."""
   (found,) = waits(run, 'encode_refill.advance')
   assert set(found) == {4} and ENCODED_BATCHES - 1 <= len(found) <= 2 * ENCODED_BATCHES
