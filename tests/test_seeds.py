@@ -37,6 +37,7 @@ def run(folder: pathlib.Path, **changes: Any) -> tuple[dict, Experiment]:
   return json.loads((folder / 'results.json').read_text()), experiment
 
 
+@pytest.mark.slow
 def test_each_seed_of_a_run_is_the_run_of_that_seed(tmp_path):
   together, experiment = run(tmp_path / 'together', train__seed=3, train__num_seeds=2)
   for stage in ('gan', 'encode'):
