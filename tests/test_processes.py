@@ -20,6 +20,7 @@ TINY = (
   '--config.generator.fmaps=(6,4)',
   '--config.generator.total_kimg=0.96',
   '--config.generator.sample_kimg=0.96',
+  '--config.generator.r1_interval=1',
   '--config.encode.init_kimg=0.064',
   '--config.encode.shard_size=20',
   '--config.attack.mixing_level=2',
