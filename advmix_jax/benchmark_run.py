@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from advmix_jax import benchmark, encoding, mixing, parallel
-from advmix_jax.measurement import check_torch, in_turns, in_words, quartiles, speed
+from advmix_jax.bench.timing import in_turns, quartiles
+from advmix_jax.measurement import check_torch, in_words, speed
 from advmix_jax.ranges import to_float
 from advmix_jax.stages import encode
 from advmix_jax.stages.experiment import Experiment, require

@@ -9,16 +9,15 @@ import importlib.util
 import os
 import platform
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from advmix_jax import benchmark
+from advmix_jax.bench.timing import Fastest, Run, in_turns, quartiles, seconds_of
 from advmix_jax.types import BadInputError
 from advmix_jax.workdir import environment
 
@@ -26,41 +25,6 @@ if TYPE_CHECKING:
   from advmix_jax.torch_reference.process import TorchProcess
 
 PEAK_SIZE = 2048  # Side of the matrices whose product gives the peak.
-Run = Callable[[], Any]
-
-
-class Fastest(NamedTuple):
-  """What another program does for a case.
-
-  Attributes:
-    run: warm; the fastest of what was tried.
-    variant: its name.
-    tried: seconds of a run of each variant, or why it could not be run.
-  """
-
-  run: Run
-  variant: str
-  tried: dict[str, float | str]
-
-
-def seconds_of(run: Run) -> float:
-  start = time.perf_counter()
-  jax.block_until_ready(run())
-  return time.perf_counter() - start
-
-
-def in_turns(runs: Sequence[Run], repeats: int) -> list[list[float]]:
-  """Seconds of `repeats` runs of each function; every second time the last one begins."""
-  seconds: list[list[float]] = [[] for _ in runs]
-  for repeat in range(repeats):
-    for i in range(len(runs))[:: -1 if repeat % 2 else 1]:
-      seconds[i].append(seconds_of(runs[i]))
-  return seconds
-
-
-def quartiles(values: Sequence[float]) -> list[float]:
-  """The lower and the upper one."""
-  return np.percentile(values, [25, 75]).tolist()
 
 
 def check_torch() -> None:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from advmix_jax import benchmark, measurement
+from advmix_jax.bench import timing
 from advmix_jax.models import conv
 from launch import benchmark as command
 
@@ -101,7 +102,7 @@ def test_without_pytorch_a_comparison_is_bad_input(monkeypatch, capsys):
 def test_both_sides_run_in_turns_and_each_begins_every_second_time(monkeypatch):
   order = []
   runs = [lambda: order.append('ours'), lambda: order.append('theirs')]
-  ours, theirs = measurement.in_turns(runs, 3)
+  ours, theirs = timing.in_turns(runs, 3)
   assert order == ['ours', 'theirs', 'theirs', 'ours', 'ours', 'theirs']
   assert len(ours) == len(theirs) == 3 and min(ours + theirs) >= 0
 

@@ -99,8 +99,9 @@ ALLOWED = {
     'workdir',
   ),
   'benchmark_run': ('',),
-  'measurement': (*BASE, 'benchmark', 'torch_reference', 'workdir'),
-  'torch_reference.cases': (*BASE, 'benchmark', 'mixing', 'torch_reference'),
+  'measurement': (*BASE, 'bench.timing', 'benchmark', 'torch_reference', 'workdir'),
+  'torch_reference.cases': (*BASE, 'bench.timing', 'benchmark', 'mixing', 'torch_reference'),
+  'torch_reference.process': (*BASE, 'bench.timing', 'benchmark', 'torch_reference'),
   'torch_reference': ('torch_reference',),
 }
 

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from advmix_jax import benchmark, measurement, parallel
+from advmix_jax.bench import timing
 from advmix_jax.benchmark import Networks, Reference
 from advmix_jax.types import BadInputError, RunError
 
@@ -95,8 +96,8 @@ def curves(names: Sequence[str], repeats: int, networks: Networks | None = None)
 def measured(name: str, networks: Networks, repeats: int) -> Iterator[dict[str, Any]]:
   for line, value, case in POINTS[name](networks):
     for _ in ('compiles', 'warms up'):
-      measurement.seconds_of(case.run)
-    (seconds,) = measurement.in_turns([case.run], repeats)
+      timing.seconds_of(case.run)
+    (seconds,) = timing.in_turns([case.run], repeats)
     yield {'curve': name, 'case': line, 'value': value, **measurement.speed(seconds, case.images)}
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from advmix_jax import attack, benchmark, measurement, parallel
+from advmix_jax.bench import timing
 
 
 def attack_on_devices(networks: benchmark.Networks, repeats: int) -> dict[str, Any]:
@@ -28,6 +29,6 @@ def attack_on_devices(networks: benchmark.Networks, repeats: int) -> dict[str, A
   shared = parallel.replicate({'classifier': params, 'generator': generator})
   given = parallel.distribute((keys, batch.latents, batch.labels))
   for _ in ('compiles', 'warms up'):
-    measurement.seconds_of(lambda: run_step(shared, given))
-  (seconds,) = measurement.in_turns([lambda: run_step(shared, given)], repeats)
+    timing.seconds_of(lambda: run_step(shared, given))
+  (seconds,) = timing.in_turns([lambda: run_step(shared, given)], repeats)
   return {'devices': parallel.num_devices(), **measurement.speed(seconds, case.images)}

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from advmix_jax import measurement
-from advmix_jax.bench import work
+from advmix_jax.bench import timing, work
 from advmix_jax.bench.hardware import Accelerator, Efficiency, seconds
 from advmix_jax.stages import step_memory
 from advmix_jax.stages.networks import Networks
@@ -28,8 +28,8 @@ def this_machine(repeats: int) -> Accelerator:
   y = jnp.ones(COPIED)
   copy = jax.jit(lambda y: y + 1)
   for _ in ('compiles', 'warms up'):
-    measurement.seconds_of(lambda: copy(y))
-  copying = statistics.median(measurement.in_turns([lambda: copy(y)], repeats)[0])
+    timing.seconds_of(lambda: copy(y))
+  copying = statistics.median(timing.in_turns([lambda: copy(y)], repeats)[0])
   return Accelerator(
     name=measurement.processor(),
     source='measured',
@@ -100,8 +100,8 @@ def step_seconds(fn: Any, shapes: tuple, repeats: int) -> float:
     return arguments[donated], rest
 
   for _ in ('compiles', 'warms up'):
-    measurement.seconds_of(run)
-  return statistics.median(measurement.in_turns([run], repeats)[0])
+    timing.seconds_of(run)
+  return statistics.median(timing.in_turns([run], repeats)[0])
 
 
 def made_up(shapes: Any) -> Any:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from advmix_jax import benchmark, mixing
-from advmix_jax.measurement import Fastest, Run, seconds_of
+from advmix_jax.bench.timing import Fastest, Run, seconds_of
 from advmix_jax.torch_reference import algorithms, networks
 from advmix_jax.types import PyTree
 

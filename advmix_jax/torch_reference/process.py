@@ -5,7 +5,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Self
 
 from advmix_jax import benchmark
-from advmix_jax.measurement import Fastest, Run
+from advmix_jax.bench.timing import Fastest, Run
 from advmix_jax.types import RunError
 
 
