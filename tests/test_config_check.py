@@ -142,6 +142,7 @@ BAD_BY_KEY = {
   'encode.resolution': (4, 12, -8),
   'encode.layer_weights': ((-1.0,), (math.nan, 1.0), ('a',)),
   'cutout.size': (-1,),
+  'train.seed': (-2,),
 }
 
 

@@ -106,12 +106,20 @@ def test_a_growing_training_goes_on_with_the_same_bits_after_every_stop(whole, t
   schedule = train_gan.make_schedule(whole.config)
   assert schedule.is_restart(8) and schedule.lod[7] == 2 and 1 < schedule.lod[8] < 2
   assert 0 < schedule.lod[44] < 1 and sum(schedule.is_restart(step) for step in range(9, 44)) == 2
-  monkeypatch.setattr(interruption, '_received', [15])
+  received = []
+  monkeypatch.setattr(interruption, '_received', received)
   for steps in (8, 44 - 8):
-    left = iter([False] * (steps - 1))
-    monkeypatch.setattr(interruption, 'requested', lambda left=left: next(left, True))
+    left = iter(range(steps - 1))
+
+    def requested(left=left):
+      if next(left, None) is None:
+        received.append(15)
+      return bool(received)
+
+    monkeypatch.setattr(interruption, 'requested', requested)
     with pytest.raises(Interrupted):
       train(tmp_path / 'stopped')
+    received.clear()
   monkeypatch.setattr(interruption, 'requested', lambda: False)
   stopped = train(tmp_path / 'stopped')
 
