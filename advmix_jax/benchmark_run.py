@@ -16,7 +16,7 @@ from advmix_jax import benchmark, encoding, mixing, parallel
 from advmix_jax.bench.timing import in_turns, quartiles
 from advmix_jax.measurement import check_torch, in_words, speed
 from advmix_jax.ranges import to_float
-from advmix_jax.stages import encode
+from advmix_jax.stages import encode, encode_loss, encode_start
 from advmix_jax.stages.experiment import Experiment, require
 from advmix_jax.types import Array, BadInputError, Dataset, PyTree
 from advmix_jax.workdir import read_metrics
@@ -48,7 +48,7 @@ def equal_quality(
     check_torch()
   check_comparable(experiment, num_images)
   if experiment.config.encode.init == 'encoder':
-    require(encode.start_file(experiment), 'encode')
+    require(encode_start.start_file(experiment), 'encode')
   features_fn, shared = encode.load_shared(experiment)
   shared = shared | {'key': experiment.key('encode/train')}
   train = experiment.encode_splits.train
@@ -63,7 +63,7 @@ def equal_quality(
 
   shared = parallel.replicate(shared)
   num_slots = min(experiment.config.encode.batch_size, num_images)
-  settings = encode.encode_settings(experiment)
+  settings = encode_loss.encode_settings(experiment)
   while True:
     encoder = encode.Encoder(experiment, features_fn, settings, num_slots)
     pieces = [found for _, found in encoder(shared, part, range(num_images))]

@@ -14,7 +14,7 @@ from advmix_jax.interop.weights import save_tree
 from advmix_jax.models.decoder import init_generator
 from advmix_jax.models.discriminator import init_discriminator
 from advmix_jax.ranges import to_float
-from advmix_jax.stages import encode
+from advmix_jax.stages import encode, encode_start
 from advmix_jax.stages.experiment import Experiment
 from configs import smoke
 from launch import benchmark as command
@@ -38,8 +38,8 @@ def run(tmp_path_factory):
   discriminator = init_discriminator(jax.random.key(1), experiment.discriminator_model, (size, size, 3))
   save_tree(experiment.discriminator_file, discriminator)
   images, w_avg = jnp.zeros((1, size, size, 3)), jnp.zeros(experiment.decoder.w_size)
-  start = encode.start_model(experiment).init(jax.random.key(2), images, w_avg)['params']
-  save_tree(encode.start_file(experiment), jax.tree.map(jnp.zeros_like, start))
+  start = encode_start.start_model(experiment).init(jax.random.key(2), images, w_avg)['params']
+  save_tree(encode_start.start_file(experiment), jax.tree.map(jnp.zeros_like, start))
   (folder / 'config.json').write_text(config.to_json())
   return experiment
 

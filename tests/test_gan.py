@@ -52,7 +52,13 @@ def other_step_fn():
   return lambda state, given=None: step(state, given or batch())
 
 
-@pytest.mark.parametrize('is_other', [False, True], ids=['plain', 'growing, labels, WGAN-GP'])
+@pytest.mark.parametrize(
+  'is_other',
+  [
+    pytest.param(False, id='plain', marks=pytest.mark.slow),  # test_devices.py compares it as well.
+    pytest.param(True, id='growing, labels, WGAN-GP'),
+  ],
+)
 def test_two_devices_train_the_networks_as_one(is_other):
   """With R1, which is all of the step; the groups of the minibatch standard deviation are of all devices."""
   state = gan_state(0.3 if is_other else None)

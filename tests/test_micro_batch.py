@@ -150,8 +150,15 @@ def gan_step(architecture, part_size, axis_name=None):
   )
 
 
-@pytest.mark.parametrize('architecture', ['stylegan1', 'stylegan2'])
-@pytest.mark.parametrize('num_devices', [1, 2])
+@pytest.mark.parametrize(
+  'architecture, num_devices',
+  [
+    ('stylegan1', 1),
+    ('stylegan1', 2),
+    pytest.param('stylegan2', 1, marks=pytest.mark.slow),
+    ('stylegan2', 2),
+  ],
+)
 def test_a_gan_step_in_parts_is_that_of_the_whole(architecture, num_devices):
   """With R1, and path lengths, whose penalty depends on the mean of all.
 

@@ -154,6 +154,7 @@ def test_a_file_that_is_no_measurement_is_named(content, tmp_path, capsys):
   assert error.startswith(f'error: --from={file}: ') and 'expected a file of launch.benchmark --out' in error
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('quick_compile')
 def test_curves_are_measured(tmp_path, monkeypatch):
   monkeypatch.setattr(measurement, 'PEAK_SIZE', 64)

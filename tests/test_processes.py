@@ -105,6 +105,7 @@ def test_a_step_of_two_processes_is_that_of_one_with_two_devices(tmp_path, proce
       np.testing.assert_array_equal(found[key], both[0][key], err_msg=key)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes_and_ends_with_the_same_results(
   alone, tmp_path, processes, cache
 ):

@@ -10,88 +10,30 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import optax
 
-from advmix_jax import data, encode_refill, encoding, hosts, interruption, parallel
+from advmix_jax import encode_refill, encoding, hosts, interruption, parallel
 from advmix_jax.curvature import inverse_curvature
-from advmix_jax.encode_refill import Entry, Found, Stopping
+from advmix_jax.encode_refill import Entry, Found
 from advmix_jax.encoding import EncodeSettings
-from advmix_jax.interop.vgg16_weights import read_vgg16
-from advmix_jax.interop.weights import load_tree, save_tree
-from advmix_jax.models import vgg16
-from advmix_jax.models.discriminator import block_names
-from advmix_jax.models.image_encoder import ImageEncoder
+from advmix_jax.interop.weights import load_tree
 from advmix_jax.progress import track
-from advmix_jax.ranges import to_float
+from advmix_jax.stages.encode_loss import (
+  encode_settings,
+  features_function,
+  load_feature_params,
+  stopping,
+)
+from advmix_jax.stages.encode_start import create_start, start_file, start_latents, train_start
 from advmix_jax.stages.experiment import Experiment, require
-from advmix_jax.stages.networks import CHANNELS, Networks, compute_dtype, shapes
+from advmix_jax.stages.networks import Networks, shapes
 from advmix_jax.stages.slot_calls import SlotCalls
 from advmix_jax.stages.under_way import UnderWay
-from advmix_jax.training.amortised import AmortisedState, amortised_step, create_amortised_state
-from advmix_jax.training.loop import Loop, run_loop
-from advmix_jax.types import Array, Dataset, PyTree, Splits
+from advmix_jax.types import Dataset, PyTree, Splits
 from advmix_jax.watchdog import Watchdog
 from advmix_jax.workdir import read_arrays, read_json, write_arrays, write_json
 
 WORST_LISTED = 20
 CHANGED = ('w', 'opt_state', 'step', 'taken', 'least', 'since')  # Fields of `Slots` that steps change.
-
-
-def encode_settings(networks: Networks) -> EncodeSettings:
-  """Algorithm 1 as the `encode.*` keys have it."""
-  e = networks.config.encode
-  return EncodeSettings(
-    num_steps=e.num_steps,
-    learning_rate=e.learning_rate,
-    final_learning_rate=e.final_learning_rate,
-    pixel_weight=e.pixel_weight,
-    feature_weight=e.feature_weight,
-    mixing_weight=e.mixing_weight,
-    layer_weights=tuple(zip(feature_layers(networks), e.layer_weights, strict=False)),
-    schedule=e.schedule,
-  )
-
-
-def stopping(networks: Networks) -> Stopping:
-  """When an image is finished early, as the `encode.*` keys have it."""
-  e = networks.config.encode
-  return Stopping(e.target_error, e.tolerance, e.patience)
-
-
-def feature_layers(networks: Networks) -> tuple[str, ...]:
-  """Layers whose activations are compared; none with `encode.features=pixel`."""
-  config = networks.config.encode
-  if config.features == 'pixel':
-    return ()
-  default = vgg16.PAPER_LAYERS if config.features == 'vgg16' else block_names(networks.encode_resolution)
-  return tuple(config.feature_layers) or default
-
-
-def features_function(networks: Networks) -> encoding.FeaturesFn:
-  """`(parameters, images) -> {layer: activations}` of the features that `encode.features` names."""
-  config, layers = networks.config.encode, feature_layers(networks)
-  if config.features == 'pixel':
-    return lambda params, images: {}
-  if config.features == 'vgg16':
-    dtype = compute_dtype(networks.config)
-    return functools.partial(vgg16.vgg16_features, layers=layers, size=config.vgg16_resize, dtype=dtype)
-  model = networks.discriminator_model
-
-  def features_fn(params, images):
-    activations: PyTree = model.apply({'params': params}, images, method='features')
-    return {name: activations[name] for name in layers}
-
-  return features_fn
-
-
-def load_feature_params(experiment: Experiment) -> PyTree:
-  """The parameters of `features_function`."""
-  config = experiment.config.encode
-  if config.features == 'pixel':
-    return {}
-  if config.features == 'vgg16':
-    return read_vgg16(config.vgg16_weights, feature_layers(experiment), config.vgg16_convention)
-  return experiment.load_discriminator()
 
 
 def parts(experiment: Experiment, splits: Splits) -> dict[str, Dataset]:
@@ -144,29 +86,6 @@ def load_shared(experiment: Experiment) -> tuple[encoding.FeaturesFn, PyTree]:
     key = experiment.key('encode/curvature')
     shared['inverse_curvature'] = jax.jit(find)(shared['decoder'], shared['features'], key)
   return features_fn, shared
-
-
-def start_model(networks: Networks) -> ImageEncoder:
-  """The network whose guess Algorithm 1 starts from."""
-  decoder, config = networks.decoder, networks.config
-  return ImageEncoder(
-    tuple(config.encode.init_fmaps), decoder.num_layers, decoder.w_size, dtype=compute_dtype(config)
-  )
-
-
-def start_file(experiment: Experiment) -> Path:
-  """Parameters of that network."""
-  return experiment.workdir.path / 'encode' / 'start' / 'encoder.safetensors'
-
-
-def start_latents(networks: Networks, shared: PyTree, images: Array) -> Array:
-  """`[B, L, D]` from which Algorithm 1 starts for `images [B, H, W, C]` in [-1, 1]."""
-  decoder = networks.decoder
-  if 'start' not in shared:
-    return encoding.mean_start(decoder, shared['decoder'], images.shape[0])
-  w_avg = decoder.w_avg(shared['decoder'])
-  start: PyTree = start_model(networks).apply({'params': shared['start']}, images, w_avg)
-  return start
 
 
 def advance_fn(
@@ -230,60 +149,6 @@ class Encoder:
   def empty(self, shared: PyTree, part: Dataset) -> PyTree:
     """Idle slots, on the devices."""
     return parallel.distribute(self._empty(shared, self._num_slots, part.images.shape[1:]))
-
-
-def create_start(networks: Networks, features_fn: encoding.FeaturesFn, key: Array) -> AmortisedState:
-  """A fresh start encoder in training, without the parameters of decoder and features."""
-  size = networks.encode_resolution
-  return create_amortised_state(
-    key,
-    start_model(networks),
-    (size, size, CHANNELS),
-    optax.adam(networks.config.encode.init_learning_rate, b2=0.99),
-    networks.encode_decoder,
-    features_fn,
-  )
-
-
-def start_step(networks: Networks) -> Callable[[AmortisedState, PyTree], PyTree]:
-  """`(state, batch {index, images}) -> (state, metrics)`, over all devices."""
-  settings = encode_settings(networks)
-  return parallel.pmap_step(functools.partial(amortised_step, settings=settings, axis_name=parallel.AXIS))
-
-
-def train_start(experiment: Experiment) -> None:
-  """Trains the amortised start and writes its parameters."""
-  config, features_fn = experiment.config, features_function(experiment)
-  path = start_file(experiment)
-  real = experiment.encode_splits.train.images
-
-  create = functools.partial(create_start, experiment, features_fn)
-  state = jax.jit(create)(experiment.key('encode/start'))
-  state = state.replace(
-    decoder_params=experiment.load_generator(), feature_params=load_feature_params(experiment)
-  )
-  batch_size = config.encode.init_batch_size
-  order = data.index_batches(len(real), batch_size, config.seed)
-  index = parallel.own_part(np.arange(batch_size, dtype=np.int32))
-  step = start_step(experiment)
-
-  state = run_loop(
-    Loop(
-      name='encoder',
-      folder=path.parent / 'checkpoints',
-      num_steps=round(config.encode.init_kimg * 1000 / batch_size),
-      batch_size=2 * batch_size,
-      step_fn=lambda i, state, batch: step(state, batch),
-      batch_fn=lambda i: parallel.shard(
-        {'index': index, 'images': to_float(real[parallel.own_part(order[i])])}
-      ),
-      saved=('step', 'key', 'params', 'opt_state'),
-      place_fn=parallel.replicate_first,
-    ),
-    state,
-    experiment.workdir,
-  )
-  hosts.by_first(lambda: save_tree(path, state.params))
 
 
 def encode_part(experiment: Experiment, name: str, part: Dataset, encoder: Encoder, shared: PyTree) -> None:

@@ -19,7 +19,7 @@ from advmix_jax.methods import NEEDS_LATENTS
 from advmix_jax.models import vgg16
 from advmix_jax.models.decoder import init_generator
 from advmix_jax.models.growing import Lod
-from advmix_jax.stages import encode, evaluate, train, train_gan
+from advmix_jax.stages import encode, encode_loss, encode_start, evaluate, train, train_gan
 from advmix_jax.stages.networks import CHANNELS, Networks, shapes
 from advmix_jax.training import seeds
 from advmix_jax.training.gan_state import GanBatch
@@ -114,34 +114,34 @@ def encode_parameters(networks: Networks) -> PyTree:
   if networks.config.encode.features == 'discriminator':
     params = networks.discriminator_shapes()
   if networks.config.encode.features == 'vgg16':
-    params = vgg16.parameter_shapes(encode.feature_layers(networks))
+    params = vgg16.parameter_shapes(encode_loss.feature_layers(networks))
   return {'decoder': shapes(init_generator, networks.generator_model), 'features': params}
 
 
 def start_step(networks: Networks) -> Step:
   """One step of training the encoder's start."""
-  features_fn = encode.features_function(networks)
-  state = shapes(lambda key: encode.create_start(networks, features_fn, key))
+  features_fn = encode_loss.features_function(networks)
+  state = shapes(lambda key: encode_start.create_start(networks, features_fn, key))
   given = encode_parameters(networks)
   state = state.replace(decoder_params=given['decoder'], feature_params=given['features'])
   size = networks.config.encode.init_batch_size
   batch = {'index': numbers(size), 'images': images(size, networks.encode_resolution)}
-  return encode.start_step(networks), (state, shard(batch))
+  return encode_start.start_step(networks), (state, shard(batch))
 
 
 def encode_batch(networks: Networks) -> Step:
   """Steps of Algorithm 1, for as many slots as a batch has images."""
   config = networks.config
-  features_fn, settings = encode.features_function(networks), encode.encode_settings(networks)
+  features_fn, settings = encode_loss.features_function(networks), encode_loss.encode_settings(networks)
   shared = encode_parameters(networks) | {'key': key(), 'waiting': jax.ShapeDtypeStruct((), jnp.bool_)}
   if config.encode.init == 'encoder':
-    shared['start'] = shapes(lambda key: encode.create_start(networks, features_fn, key)).params
+    shared['start'] = shapes(lambda key: encode_start.create_start(networks, features_fn, key)).params
   if config.encode.rule == 'gauss_newton':
     decoder = networks.encode_decoder
     shape = (decoder.num_layers, decoder.w_size, decoder.w_size)
     shared['inverse_curvature'] = jax.ShapeDtypeStruct(shape, jnp.float32)
   size, side = config.encode.batch_size, networks.encode_resolution
-  start_fn = functools.partial(encode.start_latents, networks)
+  start_fn = functools.partial(encode_start.start_latents, networks)
   slots = encode_refill.slot_shapes(start_fn, features_fn, shared, size, (side, side, CHANNELS))
   flags = jax.ShapeDtypeStruct((size,), jnp.bool_)
   entry = encode_refill.Entry(flags, flags, images(size, side, jnp.uint8), numbers(size))

@@ -10,7 +10,7 @@ from advmix_jax import encoding, mixing
 from advmix_jax.ranges import to_float, to_uint8
 from advmix_jax.report import grids, pictures
 from advmix_jax.report.page import Section
-from advmix_jax.stages import encode
+from advmix_jax.stages import encode, encode_loss, encode_start
 from advmix_jax.stages.sections.scene import Scene, one_per_class
 from advmix_jax.types import Array
 
@@ -84,7 +84,7 @@ def encoder(scene: Scene) -> list[Section]:
     'colours for instance.'
   )
   first = 'a guess of a small network' if config.encode.init == 'encoder' else 'the mean latent'
-  layers = ', '.join(encode.feature_layers(experiment))
+  layers = ', '.join(encode_loss.feature_layers(experiment))
   losses = f'pixels and {config.encode.features} features ({layers})' if layers else 'pixels alone'
   caption = (
     f'Figure 5 of the paper: Algorithm 1, {config.encode.num_steps} steps from {first}, comparing '
@@ -107,8 +107,8 @@ def early_latents(scene: Scene, images: np.ndarray, keys: Array) -> dict[int, np
   experiment = scene.experiment
   features_fn, shared = encode.load_shared(experiment)
   targets = jnp.asarray(to_float(images))
-  start = jax.jit(functools.partial(encode.start_latents, experiment))(shared, targets)
-  settings = encode.encode_settings(experiment)
+  start = jax.jit(functools.partial(encode_start.start_latents, experiment))(shared, targets)
+  settings = encode_loss.encode_settings(experiment)
   latents = {0: np.asarray(start)}
   total = settings.num_steps
   halts = {total // 2, total // 10} if total >= MANY_STEPS else {total // 2}
