@@ -40,7 +40,8 @@ def run(tmp_path: pathlib.Path, root: pathlib.Path, *flags: str) -> subprocess.C
   return subprocess.run(
     [sys.executable, '-m', 'launch.pipeline', '--config=configs/folder.py:32', *places, *flags],
     cwd=ROOT,
-    env=os.environ | {'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'compiled')},
+    env=os.environ
+    | {'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'compiled'), 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
     capture_output=True,
     text=True,
   )

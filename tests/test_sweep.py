@@ -36,7 +36,9 @@ def sweep(add):
 @pytest.fixture(scope='module')
 def environment(tmp_path_factory) -> dict[str, str]:
   compiled = {'JAX_COMPILATION_CACHE_DIR': str(tmp_path_factory.mktemp('compiled'))}
-  return os.environ | compiled | {'JAX_PLATFORMS': 'cpu', 'NPROC': '1'}
+  # Without optimisations: most of the time is compiling.
+  quick = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
+  return os.environ | compiled | quick | {'JAX_PLATFORMS': 'cpu', 'NPROC': '1'}
 
 
 @pytest.fixture(scope='module')
