@@ -64,7 +64,10 @@ def test_parameters_are_the_same_ones():
     assert_close(again, kept)
 
 
-@pytest.mark.parametrize('name', GENERATORS)
+@pytest.mark.parametrize(
+  'name',
+  ['stylegan1', pytest.param('stylegan1 that grows', marks=pytest.mark.slow), 'stylegan2'],
+)
 def test_a_generator_gives_the_same_images_and_gradients(name):
   """Gradients for the latents, as in the attack, for the parameters, and for path lengths (second order)."""
   w, direction = normal(1, 4, 6, 7), normal(2, 4, 16, 16, 3)

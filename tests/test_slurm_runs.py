@@ -34,6 +34,7 @@ def trained(cluster, workdir, *changes) -> dict[str, np.ndarray]:
   return load_file(workdir / CLASSIFIER)
 
 
+@pytest.mark.slow  # test_slurm_sweep.py preempts a run as well.
 def test_a_preempted_run_goes_on_to_the_same_result(cluster, tmp_path):
   long = ('--config.train.num_epochs=500', '--config.checkpoint.seconds=1')
   expected = trained(cluster, tmp_path / 'unbroken', *long)
