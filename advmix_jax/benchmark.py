@@ -7,7 +7,7 @@ steps of 0.005, batches of 64. Each case runs one compiled step on one device; `
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from advmix_jax import attack, encoding, evaluation, mixing, refill
+from advmix_jax.bench.operations import operations
 from advmix_jax.methods import METHODS
 from advmix_jax.models.classifier import make_classifier
 from advmix_jax.models.decoder import generator_decoder, init_generator
@@ -81,47 +82,15 @@ class Case(NamedTuple):
   arguments: tuple
 
 
-def make_case(step: Callable, arguments: tuple, images: int, while_trips: int = 0, **settings: Any) -> Case:
-  """A case that runs `step(*arguments)`; `while_trips` is how often a while loop in it turns."""
+def make_case(
+  step: Callable, arguments: tuple, images: int, while_trips: Sequence[int] = (), **settings: Any
+) -> Case:
+  """A case that runs `step(*arguments)`; `while_trips` is how often each while loop in it turns."""
   arguments = jax.device_put(arguments)
   compiled = jax.jit(step)
-  flops = count_flops(jax.make_jaxpr(step)(*arguments).jaxpr, while_trips)
+  found = operations(jax.make_jaxpr(step)(*arguments).jaxpr, while_trips)
+  flops = sum(o.flops * o.times for o in found)
   return Case(lambda: compiled(*arguments), images, flops, settings, arguments)
-
-
-def count_flops(jaxpr: Any, while_trips: int) -> float:
-  """Operations in the matrix products and convolutions that a program's results need, loops counted out.
-
-  Of the convolutions of `models/conv` only what the algorithm asks for: not the rows and columns that are
-  computed for speed and dropped.
-  """
-  total, used = 0.0, {v for v in jaxpr.outvars if not hasattr(v, 'val')}
-  for equation in reversed(jaxpr.eqns):
-    if used.isdisjoint(equation.outvars):
-      continue
-    used |= {v for v in equation.invars if not hasattr(v, 'val')}
-    name, params = equation.primitive.name, equation.params
-    out_size = float(np.prod(equation.outvars[0].aval.shape))
-    if _is_convolution(equation):
-      # Each output is a sum over k k I of an image and a kernel, or over B H W of two images.
-      total += 2 * out_size * float(np.prod(equation.invars[1].aval.shape[:3]))
-      continue
-    if name == 'dot_general':
-      left = equation.invars[0].aval.shape
-      total += 2 * out_size * float(np.prod([left[i] for i in params['dimension_numbers'][0][0]]))
-    elif name == 'conv_general_dilated':
-      kernel = equation.invars[1].aval.shape
-      total += 2 * out_size * float(np.prod(kernel)) / kernel[params['dimension_numbers'].rhs_spec[0]]
-    trips = {'scan': params.get('length', 1), 'while': while_trips}.get(name, 1)
-    inner = [getattr(p, 'jaxpr', p) for p in jax.tree.leaves(params, is_leaf=lambda p: hasattr(p, 'jaxpr'))]
-    total += trips * sum(count_flops(p, while_trips) for p in inner if hasattr(p, 'eqns'))
-  return total
-
-
-def _is_convolution(equation: Any) -> bool:
-  """One of the convolutions of `models/conv` or their kernel gradients: two arrays of four axes to one."""
-  arrays = [v.aval for v in (*equation.invars, *equation.outvars)]
-  return equation.primitive.name == 'custom_vjp_call' and [a.ndim for a in arrays] == [4, 4, 4]
 
 
 class Reference:
@@ -183,7 +152,7 @@ class Reference:
     keys = jax.random.split(jax.random.key(5), len(self.images))
     arguments = (state.params, self.params, keys, self.batch)
     shape = {'restarts': num_restarts, 'steps': num_steps, 'classifier': name}
-    return make_case(step, arguments, len(self.images), num_steps, **shape)
+    return make_case(step, arguments, len(self.images), (num_steps,), **shape)
 
   def attack_eval(self, num_restarts: int = 10, num_steps: int = 20) -> Case:
     """Algorithm 2 as evaluation uses it: an example's search ends at its first error.

@@ -3,7 +3,8 @@
     found = operations(jax.make_jaxpr(step)(*shapes).jaxpr, while_trips=(7,))
     sum(o.flops * o.times for o in found)
 
-Operations are counted in matrix products and convolutions, as in `benchmark.count_flops`. Bytes are those of
+Operations are counted in matrix products and convolutions, of those of `models/conv` only what the algorithm
+asks for: not the rows and columns that are computed for speed and dropped. Bytes are those of
 a compiler that fuses what works element by element, and nothing else: matrix products, convolutions and
 reductions read arrays from memory and write one; all between them is computed on the way to the next array
 that has to be written.
@@ -15,8 +16,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-
-from advmix_jax import benchmark
 
 PRODUCTS = ('dot_general', 'conv_general_dilated')
 REDUCTIONS = ('reduce_', 'arg', 'cum', 'sort', 'top_k', 'scatter', 'dynamic_update_slice')
@@ -106,7 +105,7 @@ class _Walk:
   def _outputs(self, equation: Any, inputs: list[_Array], times: float) -> list[_Array]:
     name, sizes = equation.primitive.name, [_size(v.aval) for v in equation.outvars]
     stored = [_Array(size) for size in sizes]
-    if name in PRODUCTS or benchmark._is_convolution(equation):
+    if name in PRODUCTS or _is_convolution(equation):
       self._store_all(inputs)
       dtype = str(equation.invars[0].aval.dtype)
       self._add('product', sum(a.size for a in inputs) + sum(sizes), times, dtype, flops(equation))
@@ -184,6 +183,12 @@ def flops(equation: Any) -> float:
     return 2 * out_size * float(np.prod(right)) / features
   # Those of `models/conv`: a sum over k k I of an image and a kernel, or over B H W of two images.
   return 2 * out_size * float(np.prod(right[:3]))
+
+
+def _is_convolution(equation: Any) -> bool:
+  """One of those of `models/conv` or their kernel gradients: two arrays of four axes to one."""
+  arrays = [v.aval for v in (*equation.invars, *equation.outvars)]
+  return equation.primitive.name == 'custom_vjp_call' and [a.ndim for a in arrays] == [4, 4, 4]
 
 
 def _needed(jaxpr: Any) -> list[Any]:

@@ -1,38 +1,21 @@
 """The page on speed, made from measurements: tables, the curves, and where each number is from."""
 
-import json
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
+from advmix_jax.bench import markdown
 from advmix_jax.bench.figures import save_cost_curves
 from advmix_jax.bench.pipeline import COUNTED
-from advmix_jax.types import BadInputError
-from advmix_jax.workdir import atomic
 
 TEMPLATE = 'performance.md.j2'
 PARTS = ('cases', 'curves', 'profiles', 'start_times')  # What a file of measurements may hold.
 
 
 def read_measurements(path: Path) -> dict[str, Any]:
-  """A file that `launch.benchmark --out` wrote.
-
-  Raises:
-    BadInputError: if it is none.
-  """
-  try:
-    found = json.loads(path.read_text())
-  except (OSError, ValueError) as error:
-    raise BadInputError(f'--from={path}: {error}, expected a file of launch.benchmark --out') from error
-  if not isinstance(found, dict) or not any(part in found for part in PARTS) or 'command' not in found:
-    raise BadInputError(
-      f'--from={path}: found neither of {", ".join(PARTS)} with their command, expected a file of '
-      'launch.benchmark --out'
-    )
-  return found
+  """A file that `launch.benchmark --out` wrote. Raises `BadInputError` if it is none."""
+  parts = ' or '.join(PARTS)
+  return markdown.read_figures(path, 'launch.benchmark', parts, lambda found: any(p in found for p in PARTS))
 
 
 def write_page(page: Path, files: Sequence[Path]) -> None:
@@ -52,7 +35,10 @@ def write_page(page: Path, files: Sequence[Path]) -> None:
   if curves:
     figure = save_cost_curves(page.with_name(f'{page.stem}-curves.png'), curves).name
   timed = [(m, [c for c in m['cases'] if c['name'] != 'pipeline']) for m in of['cases']]
-  text = template().render(
+  markdown.write_page(
+    page,
+    TEMPLATE,
+    FILTERS,
     timed=[(m, cases) for m, cases in timed if cases],
     pipelines=[(m, c, stages_of(c)) for m in of['cases'] for c in m['cases'] if c['name'] == 'pipeline'],
     curves=of['curves'],
@@ -60,26 +46,11 @@ def write_page(page: Path, files: Sequence[Path]) -> None:
     start_times=of['start_times'],
     figure=figure,
   )
-  with atomic(page) as temporary:
-    temporary.write_text(''.join(f'{line.rstrip()}\n' for line in text.splitlines()))
 
 
 def stages_of(case: dict[str, Any]) -> list[str]:
   """In the order of a run; files of JSON have their keys in that of the alphabet."""
   return [stage for stage in COUNTED if stage in case['seconds_by_stage']]
-
-
-def template() -> jinja2.Template:
-  environment = jinja2.Environment(
-    loader=jinja2.FunctionLoader(lambda name: resources.files(__package__).joinpath(name).read_text()),
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-  )
-  environment.filters |= {'rate': rate, 'percent': percent, 'ratio': ratio, 'time': seconds}
-  environment.filters |= {'settings': settings, 'by_value': by_value}
-  return environment.get_template(TEMPLATE)
 
 
 def rate(value: float) -> str:
@@ -122,3 +93,13 @@ def by_value(rows: Sequence[dict[str, Any]]) -> list[tuple[str, list[int], dict[
       lines.setdefault(row['case'], {})[row['value']] = row['images_per_sec']
     tables.append((curve, sorted({row['value'] for row in own}), lines))
   return tables
+
+
+FILTERS: markdown.Filters = {
+  'rate': rate,
+  'percent': percent,
+  'ratio': ratio,
+  'time': seconds,
+  'settings': settings,
+  'by_value': by_value,
+}

@@ -1,14 +1,9 @@
 """The page on cost to scale, made from the figures that `launch.scaling --out` writes."""
 
-import json
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from advmix_jax.types import BadInputError
-from advmix_jax.workdir import atomic
+from advmix_jax.bench import markdown
 
 TEMPLATE = 'scaling.md.j2'
 NAMES = {
@@ -32,39 +27,15 @@ REASONS = {
 
 
 def read_figures(path: Path) -> dict[str, Any]:
-  """A file that `launch.scaling --out` wrote.
-
-  Raises:
-    BadInputError: if it is none.
-  """
-  try:
-    found = json.loads(path.read_text())
-  except (OSError, ValueError) as error:
-    raise BadInputError(f'--from={path}: {error}, expected a file of launch.scaling --out') from error
-  if not isinstance(found, dict) or not {'steps', 'hours', 'command'} <= set(found):
-    raise BadInputError(f'--from={path}: found no steps and hours, expected a file of launch.scaling --out')
-  return found
+  """A file that `launch.scaling --out` wrote. Raises `BadInputError` if it is none."""
+  parts = {'steps', 'hours'}
+  return markdown.read_figures(path, 'launch.scaling', 'steps and hours', lambda found: parts <= set(found))
 
 
 def write_page(page: Path, figures: dict[str, Any]) -> None:
   """Writes the Markdown page."""
   last = {row['stage']: row for row in figures['steps']}  # Of the generator's training, the full resolution.
-  text = template().render(f=figures, last=last, names=NAMES, of=OF)
-  with atomic(page) as temporary:
-    temporary.write_text(''.join(f'{line.rstrip()}\n' for line in text.splitlines()))
-
-
-def template() -> jinja2.Template:
-  environment = jinja2.Environment(
-    loader=jinja2.FunctionLoader(lambda name: resources.files(__package__).joinpath(name).read_text()),
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-  )
-  environment.filters |= {'percent': percent, 'figures': figures_of, 'giga': giga, 'duration': duration}
-  environment.filters |= {'why': REASONS.__getitem__, 'signed': signed, 'shares': shares_of}
-  return environment.get_template(TEMPLATE)
+  markdown.write_page(page, TEMPLATE, FILTERS, f=figures, last=last, names=NAMES, of=OF)
 
 
 def percent(value: float) -> str:
@@ -97,3 +68,14 @@ def duration(hours: float) -> str:
   if hours < 1:
     return f'{hours * 60:.1f} min' if hours < 1 / 6 else f'{hours * 60:.0f} min'
   return f'{hours:.1f} h' if hours < 72 else f'{hours / 24:.1f} days'
+
+
+FILTERS: markdown.Filters = {
+  'percent': percent,
+  'figures': figures_of,
+  'giga': giga,
+  'duration': duration,
+  'why': REASONS.__getitem__,
+  'signed': signed,
+  'shares': shares_of,
+}
