@@ -36,7 +36,6 @@ from advmix_jax.types import BadInputError, RunError
 T = TypeVar('T')
 Items = TypeVar('Items', list, np.ndarray)
 
-INTERRUPTED = 75
 FAREWELL_SECONDS = 3.0  # A process that failed gives the others so long to say why they did.
 STOPPING_SECONDS = 60.0  # One that was asked to stop, so long to save.
 RELAY_SECONDS = 0.5
@@ -249,7 +248,7 @@ _LOST = (
 def leave(status: int) -> NoReturn:
   """Ends this process; where the others end as well, when they do: the first to go would take them along."""
   assert _run is not None
-  seconds = {0: _run.wait_seconds, INTERRUPTED: STOPPING_SECONDS}.get(status, FAREWELL_SECONDS)
+  seconds = {0: _run.wait_seconds, interruption.STATUS: STOPPING_SECONDS}.get(status, FAREWELL_SECONDS)
   _run.status = status
   with contextlib.suppress(Exception):
     _tell(_run.client)
@@ -286,7 +285,7 @@ def _say_why_jax_aborts() -> None:
     status = None if _run is None else _run.status
     if status is None:
       asked = interruption.requested()
-      status = INTERRUPTED if asked else 1
+      status = interruption.STATUS if asked else 1
       os.write(2, f'{"" if asked else "error: "}{_LOST}\n'.encode())
     os._exit(status)
 

@@ -9,6 +9,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 STOP = 'stop'  # A metric of the steps of several processes: the highest `code` among them.
 FAILURE = 1000  # The code of an end that no signal asked for.
 
+STATUS = 75  # Exit status of a run that saved what it had because it was asked to stop.
+
 _received: list[int] = []
 _failures: list[Exception] = []
 

@@ -13,16 +13,16 @@ requeued copy on another node), or if its heartbeat, a counter in its file, stan
 compared: what counts is how long the counter stood still while this process looked.
 """
 
-import contextlib
 import errno
 import json
 import os
 import threading
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from advmix_jax import interruption
+from advmix_jax.process_identity import machine, start_time
 from advmix_jax.types import BadInputError, RunError
 
 FOLDER = 'lock'
@@ -259,41 +259,13 @@ def _myself() -> Owner:
   return Owner(
     host=os.uname().nodename,
     pid=os.getpid(),
-    started=_process(os.getpid())[1],
-    machine=_machine(),
+    started=start_time(os.getpid()) or '',
+    machine=machine(),
     job=environment.get('SLURM_JOB_ID', ''),
     restarts=int(environment.get('SLURM_RESTART_COUNT') or 0),
   )
 
 
-def _machine() -> str:
-  parts: list[Any] = [os.uname().nodename]
-  with contextlib.suppress(OSError):  # Elsewhere than on Linux.
-    parts += [
-      Path('/proc/sys/kernel/random/boot_id').read_text().strip(),
-      os.stat('/proc/self/ns/pid').st_ino,
-    ]
-  return ' '.join(map(str, parts))
-
-
-def _process(pid: int) -> tuple[str, str]:
-  """State and time of start of a process, as Linux tells them; '' where it does not."""
-  try:
-    fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
-  except OSError:
-    return '', ''
-  return fields[0], fields[19]
-
-
 def _has_ended(owner: Owner) -> bool:
   """Of an owner on this machine: its process is gone, or dead, or the pid is another's by now."""
-  if owner.machine != _machine():
-    return False
-  try:
-    os.kill(owner.pid, 0)
-  except ProcessLookupError:
-    return True
-  except PermissionError:
-    pass  # Another user's.
-  state, started = _process(owner.pid)
-  return state in ('Z', 'X') or started != owner.started
+  return owner.machine == machine() and start_time(owner.pid) != owner.started

@@ -39,7 +39,8 @@ ALLOWED = {
   'progress': (*BASE, 'hosts'),
   'interruption': BASE,
   'watchdog': BASE,
-  'run_lock': (*BASE, 'interruption'),
+  'process_identity': (),
+  'run_lock': (*BASE, 'interruption', 'process_identity'),
   'workdir': (*BASE, 'hosts', 'parallel', 'run_lock'),
   'data': (*BASE, 'data', 'interruption', 'progress', 'workdir'),  # Decoding takes minutes and writes a file.
   'interop': (*BASE, 'interop', 'models', 'workdir'),
@@ -79,7 +80,7 @@ ALLOWED = {
   'training': (*ALGORITHMS, 'micro_batch', 'models', 'methods'),
   'toy': ('types', 'ranges', 'mixing', 'report'),
   'stages': ('',),
-  'sweep': (*BASE, 'sweep', 'interruption', 'methods', 'progress', 'report', 'workdir'),
+  'sweep': (*BASE, 'sweep', 'interruption', 'methods', 'process_identity', 'progress', 'report', 'workdir'),
   'latents': (*BASE, 'interop.generator_folder'),
   'generate': (
     *(*BASE, 'latents', 'interop.generator_folder', 'models', 'interruption', 'progress', 'report'),

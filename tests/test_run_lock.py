@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from advmix_jax import interruption, run_lock
+from advmix_jax.process_identity import start_time
 from advmix_jax.training.checkpoint import Checkpointer
 from advmix_jax.types import BadInputError, Interrupted, RunError
 from advmix_jax.workdir import open_workdir, write_arrays, write_json
@@ -43,7 +44,7 @@ def other_process(tmp_path):
   """Another process of this machine that holds the lock of `tmp_path`; it has no heart."""
   process = subprocess.Popen(['sleep', '600'])
   (tmp_path / 'lock').mkdir()
-  owner = run_lock._myself()._replace(pid=process.pid, started=run_lock._process(process.pid)[1])
+  owner = run_lock._myself()._replace(pid=process.pid, started=start_time(process.pid))
   assert run_lock._make(tmp_path, 1, owner)
   yield process
   process.kill()
@@ -98,7 +99,7 @@ def test_the_lock_of_a_process_that_was_killed_is_taken_over_with_a_higher_token
 def test_a_killed_process_that_nobody_has_waited_for_is_dead(tmp_path, other_process):
   """A zombie still has its pid."""
   os.kill(other_process.pid, signal.SIGKILL)
-  while run_lock._process(other_process.pid)[0] != 'Z':
+  while start_time(other_process.pid) is not None:
     time.sleep(0.01)
   run_lock.acquire(tmp_path).release()
 
@@ -138,7 +139,7 @@ def test_an_owner_on_another_machine_without_a_heartbeat_is_taken_over(tmp_path,
 
 
 def test_an_owner_on_another_machine_with_a_heartbeat_is_left_alone(tmp_path, other_run, monkeypatch):
-  monkeypatch.setattr(run_lock, '_machine', lambda: 'another boot')
+  monkeypatch.setattr(run_lock, 'machine', lambda: 'another boot')
   with pytest.raises(BadInputError, match=f'in use by process {other_run.pid} on .*or delete .*/lock'):
     run_lock.acquire(tmp_path, stale_seconds=20)
   assert tokens(tmp_path) == [1]
@@ -152,7 +153,7 @@ def test_a_step_of_the_clock_changes_nothing(tmp_path, other_run, monkeypatch, s
   os.utime(tmp_path / 'lock' / '1', (now() + step, now() + step))
   with pytest.raises(BadInputError, match='in use'):
     run_lock.acquire(tmp_path)
-  monkeypatch.setattr(run_lock, '_machine', lambda: 'another boot')
+  monkeypatch.setattr(run_lock, 'machine', lambda: 'another boot')
   with pytest.raises(BadInputError, match='in use'):
     run_lock.acquire(tmp_path, stale_seconds=20)
   other_run.send_signal(signal.SIGSTOP)
@@ -173,7 +174,7 @@ def test_a_requeued_copy_takes_over_from_the_earlier_start_of_its_job_though_tha
 ):
   """Slurm lost the node's daemon: the orphan goes on while the job runs again elsewhere."""
   monkeypatch.setenv('SLURM_JOB_ID', '12')
-  orphan = run_lock._myself()._replace(pid=other_process.pid, started=run_lock._process(other_process.pid)[1])
+  orphan = run_lock._myself()._replace(pid=other_process.pid, started=start_time(other_process.pid))
   assert run_lock._make(tmp_path, 2, orphan)
   with pytest.raises(BadInputError, match='in use'):  # The same start: another step of the job.
     run_lock.acquire(tmp_path)

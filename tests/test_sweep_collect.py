@@ -6,8 +6,9 @@ import os
 
 import pytest
 
+from advmix_jax import process_identity
 from advmix_jax.methods import METHODS
-from advmix_jax.sweep import collect, plan, process, state
+from advmix_jax.sweep import collect, plan, state
 from advmix_jax.types import BadInputError
 from configs import smoke
 
@@ -74,7 +75,7 @@ def test_mean_and_deviation_over_the_seeds_that_are_done(sweep, tmp_path):
 def test_what_is_not_done_does_not_count_even_with_results(sweep, tmp_path):
   done = {f'seed={seed}': {'advmix': 0.9 - 0.1 * seed} for seed in range(4)}
   planned, _ = sweep(grid(seed=(0, 1, 2, 3)), done)
-  state.write(tmp_path, 'seed=1', 'running', **process.identity(os.getpid()))
+  state.write(tmp_path, 'seed=1', 'running', **process_identity.identity(os.getpid()))
   state.write_end(tmp_path, 'seed=2', 1, 1.0)
   (tmp_path / 'seed=3' / 'results.json').unlink()
   text = collect.write(tmp_path, planned, state.observe(tmp_path, planned))

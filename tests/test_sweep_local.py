@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from advmix_jax.sweep import accelerators, local, lock, process, state, table
+from advmix_jax import process_identity
+from advmix_jax.sweep import accelerators, local, lock, state, table
 from advmix_jax.sweep.plan import Plan, Task, load_plan, log_file, save_plan
 from advmix_jax.types import BadInputError
 
@@ -22,7 +23,7 @@ PATIENCE = 60.0
 # Runs the sweep of a folder with its tasks' scripts, as launch.sweep does.
 LAUNCHER = """
 import pathlib, sys
-from advmix_jax import interruption
+from advmix_jax import interruption, process_identity
 from advmix_jax.sweep import local, lock, plan
 from advmix_jax.types import Interrupted
 out, slots = pathlib.Path(sys.argv[1]), int(sys.argv[2])
@@ -231,7 +232,7 @@ def test_members_end_with_a_launcher_that_is_killed(tmp_path):
     assert states(tmp_path, plan) == {'a': 'running', 'b': 'running'}
     launcher.kill()
     launcher.wait()
-    wait_for(lambda: not any(process.is_alive(member) for member in members), 'end of the members')
+    wait_for(lambda: not any(process_identity.is_alive(member) for member in members), 'end of the members')
   seen = state.observe(tmp_path, plan)
   assert all(found.state == 'planned' and found.note.endswith('is gone') for found in seen.values())
   assert (tmp_path / 'a.saved').exists() and (tmp_path / 'b.saved').exists()
@@ -243,7 +244,7 @@ def test_what_a_killed_launcher_left_running_is_waited_for(tmp_path):
   (tmp_path / 'a').mkdir()
   script = 'while [ ! -e go ]; do sleep 0.05; done; touch product'
   with subprocess.Popen(['sh', '-c', script], cwd=tmp_path / 'a', start_new_session=True) as left:
-    state.write(tmp_path, 'a', 'running', **process.identity(left.pid))
+    state.write(tmp_path, 'a', 'running', **process_identity.identity(left.pid))
     with launched(tmp_path) as launcher:
       line = launcher.stdout.readline()
       assert line.startswith('a: still running (process ') and line.endswith('waiting for it\n')
@@ -255,7 +256,7 @@ def test_what_a_killed_launcher_left_running_is_waited_for(tmp_path):
 
 def test_another_process_of_the_same_number_is_not_the_member(tmp_path):
   plan = make(tmp_path, {'a': QUICK})
-  own = process.identity(os.getpid())
+  own = process_identity.identity(os.getpid())
   for changed in ({'start': '1'}, {'boot': 'another'}, {'pid': 2**22 + 1}):
     state.write(tmp_path, 'a', 'running', **own | changed)
     assert state.observe(tmp_path, plan)['a'].state == 'planned', changed

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from advmix_jax import interruption
+from advmix_jax import interruption, process_identity
 from advmix_jax.sweep import member, process, state
 from advmix_jax.sweep.plan import Plan, Task, log_file
 from advmix_jax.sweep.state import DONE, FAILED, PLANNED, RUNNING
@@ -104,7 +104,7 @@ class Local:
     seen = state.observe(self._out, self._plan)
     for name, found in seen.items():
       if name not in own and self._states.get(name) in (None, RUNNING):
-        is_running = found.state == RUNNING and process.is_here(state.read(self._out, name))
+        is_running = found.state == RUNNING and process_identity.is_here(state.read(self._out, name))
         if is_running and name not in self._states:
           self._tell(f'{name}: still running ({found.note}); waiting for it')
         # Another machine's launcher does not hold the folder, as this one does, so its runs are ending.
@@ -130,7 +130,7 @@ class Local:
     log = member.begin_log(self._out, task)
     environment = member.environment(self._plan.threads, self._slots[slot])
     started = process.start(self._command(self._out, task), log, environment)
-    state.write(self._out, task.name, RUNNING, **process.identity(started.pid))
+    state.write(self._out, task.name, RUNNING, **process_identity.identity(started.pid))
     self._children[slot] = Child(task, slot, started, time.monotonic())
     self._states[task.name] = RUNNING
     self._tell(f'{task.name}: started')
@@ -164,7 +164,7 @@ class Local:
     self._interruptions[name] = self._interruptions.get(name, 0) + 1 if seconds < AT_ONCE_SECONDS else 0
     if self._interruptions[name] >= MOST_AT_ONCE:
       self._states[name] = FAILED
-      state.write(self._out, name, FAILED, status=state.INTERRUPTED_STATUS)
+      state.write(self._out, name, FAILED, status=interruption.STATUS)
 
   def _tell_end(self, name: str, seconds: float) -> None:
     found = self._states[name]

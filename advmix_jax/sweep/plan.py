@@ -11,9 +11,7 @@ A sweep's folder holds
 A member finds what it shares where it would have made it itself, through a link.
 """
 
-import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from advmix_jax.sweep.naming import Changes, hash_of, name_members
 from advmix_jax.types import BadInputError
 from advmix_jax.workdir import FREE_KEYS, fixed_keys, flatten, read_json, write_json
 
@@ -33,9 +32,6 @@ DEPENDS_ON = {
 }
 FOLDER_OF = {'train_gan': 'gan', 'encode': 'encode'}  # What a stage writes, in a workdir.
 MEMBER = 'member'
-LONGEST_NAME = 150  # Of a folder; file systems take 255 bytes, and logs have an ending.
-
-Changes = dict[str, Any]
 
 
 class Task(NamedTuple):
@@ -222,45 +218,6 @@ def kept_keys(config: dict, swept_free: Iterable[str]) -> dict[str, Any]:
 def depended_on(flat: dict[str, Any], stage: str) -> dict[str, Any]:
   """Those of the flat keys on which what a stage writes depends."""
   return {key: value for key, value in flat.items() if is_within(key, (*DEPENDS_ON[stage], *FREE_KEYS))}
-
-
-def hash_of(flat: dict[str, Any]) -> str:
-  return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def name_members(base: ConfigDict, changes: list[Changes]) -> list[str]:
-  """Folder names that say what differs: `data.sigma=0.1,seed=1`."""
-  flat = flatten(base.to_dict())
-  keys = list(dict.fromkeys(key for given in changes for key in given))
-
-  def value(given: Changes, key: str) -> Any:
-    return given.get(key, flat.get(key))
-
-  differing = [key for key in keys if any(value(g, key) != value(changes[0], key) for g in changes)] or keys
-  names = []
-  for given in changes:
-    parts = [f'{key}={spelled(value(given, key))}' for key in differing]
-    name = ','.join(parts) or 'member'
-    if len(name) > LONGEST_NAME:
-      name = f'{name[: LONGEST_NAME - 13]}-{hash_of({"name": name})}'
-    names.append(name)
-  counts = Counter(names)
-  twice = [name for name, count in counts.items() if count > 1]
-  if twice:
-    raise BadInputError(f'{counts[twice[0]]} members have the name {twice[0]}, expected one')
-  return names
-
-
-def spelled(value: Any) -> str:
-  """A value as part of a file name."""
-  if isinstance(value, float):
-    short = f'{value:.6g}'
-    text = str(float(short)) if abs(float(short) - value) <= 1e-12 * abs(value) else repr(value)
-  elif isinstance(value, list | tuple):
-    text = '+'.join(spelled(x) for x in value)
-  else:
-    text = str(value)
-  return re.sub(r'[^\w.+-]', '_', text)
 
 
 def config_file(out: Path, name: str) -> Path:

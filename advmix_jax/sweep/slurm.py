@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from advmix_jax import interruption, process_identity
 from advmix_jax.sweep import member, process, state
 from advmix_jax.sweep.plan import FOLDER_OF, MEMBER, Plan, Task, load_plan
 from advmix_jax.sweep.state import DONE, FAILED, PLANNED, RUNNING, Seen
@@ -202,7 +203,7 @@ class Attend:
     self._since = time.monotonic()
     self._process = process.start(command, log, member.environment(plan.threads, {}))
     self._facts = {'job': job_number(), 'restarts': os.environ.get('SLURM_RESTART_COUNT', '0')}
-    state.write(self._out, task.name, RUNNING, **process.identity(self._process.pid), **self._facts)
+    state.write(self._out, task.name, RUNNING, **process_identity.identity(self._process.pid), **self._facts)
     while (status := self._process.poll()) is None:
       time.sleep(POLL_SECONDS)
     if self._note_end(status) == DONE:
@@ -223,7 +224,7 @@ class Attend:
         pass  # It had ended.
       if self._owns_record():
         seconds = time.monotonic() - self._since
-        state.write_end(self._out, self._name, state.INTERRUPTED_STATUS, seconds, **self._facts)
+        state.write_end(self._out, self._name, interruption.STATUS, seconds, **self._facts)
     return DelayedSubmission(Attend(str(self._out), self._name))
 
   def _note_end(self, status: int) -> str:

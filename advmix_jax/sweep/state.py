@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from advmix_jax import interruption
+from advmix_jax import interruption, process_identity
 from advmix_jax.sweep import lock, process
 from advmix_jax.sweep.plan import Plan, Task, log_file
 from advmix_jax.workdir import read_json, write_json
 
 PLANNED, RUNNING, DONE, FAILED = 'planned', 'running', 'done', 'failed'
 STATES = (DONE, RUNNING, PLANNED, FAILED)
-INTERRUPTED_STATUS = 75  # Exit status of a run that saved what it had because a signal asked it to.
 TAIL_BYTES = 4096
 
 Queue = Mapping[str, str]  # Slurm job number to its state there, of all that Slurm still has.
@@ -84,7 +83,7 @@ def write_end(out: Path, name: str, status: int, seconds: float, **facts: Any) -
 
 def is_interruption(status: int) -> bool:
   """Whether a run ended because it was asked to; one that had not yet taken note of signals dies of them."""
-  return status == INTERRUPTED_STATUS or -status in interruption.SIGNALS
+  return status == interruption.STATUS or -status in interruption.SIGNALS
 
 
 def observe(out: Path, plan: Plan, queue: Queue | None = None) -> dict[str, Seen]:
@@ -131,11 +130,11 @@ def look_at_process(out: Path, record: dict[str, Any]) -> Seen:
   """A task that runs here, ran here, or is said to run on another machine."""
   seconds = record.get('seconds', 0.0)
   where = f'process {record["pid"]} on {record["host"]}'
-  if not process.is_here(record):
+  if not process_identity.is_here(record):
     if not lock.is_held(out):
       return Seen(PLANNED, f'interrupted: the launcher of {where} is gone', seconds)
     return Seen(RUNNING, f'{where}, whose launcher is at work', seconds)
-  if process.is_alive(record):
+  if process_identity.is_alive(record):
     return Seen(RUNNING, where, seconds + time.time() - record['time'])
   return Seen(PLANNED, f'interrupted: {where} is gone', seconds)
 
