@@ -3,14 +3,10 @@
 It saves all the time, so that most kills meet a checkpoint that is being written.
 """
 
-import functools
 import pathlib
 import sys
 import time
 
-import flax.struct
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from advmix_jax import interruption
@@ -19,19 +15,7 @@ from advmix_jax.types import RunError
 from advmix_jax.workdir import open_workdir, write_json
 from configs import default
 from launch import common
-
-
-class State(flax.struct.PyTreeNode):
-  step: jax.Array
-  key: jax.Array
-  x: jax.Array
-
-
-@functools.partial(jax.jit, donate_argnums=0)
-def descend(state, batch):
-  noise = jax.random.normal(jax.random.fold_in(state.key, state.step), state.x.shape)
-  x = 0.9 * state.x + noise + batch
-  return state.replace(step=state.step + 1, x=x), {'loss': jnp.mean(x)}
+from tests.descent import descend, fresh
 
 
 def slowly(step: int) -> np.float32:
@@ -59,7 +43,7 @@ def main(folder: str, num_steps: str = '150') -> None:
     place_fn=lambda state: state,
   )
   try:
-    state = run_loop(loop, State(jnp.int32(0), jax.random.key(4), jnp.zeros(20_000)), workdir)
+    state = run_loop(loop, fresh(20_000), workdir)
     write_json(workdir.path / 'results.json', {'x': np.asarray(state.x)[:100].tobytes().hex()})
   except OSError as error:
     raise RunError(str(error)) from error

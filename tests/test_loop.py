@@ -1,11 +1,8 @@
 """The host loop: a run with breaks ends with the bits of a run without, and nothing broken is saved."""
 
-import functools
 import signal
 
-import flax.struct
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,25 +12,9 @@ from advmix_jax.training.loop import Loop, run_loop
 from advmix_jax.types import Interrupted, RunError
 from advmix_jax.workdir import open_workdir, read_metrics
 from configs import default
+from tests.descent import descend, fresh
 
 STEPS = 7
-
-
-class State(flax.struct.PyTreeNode):
-  step: jax.Array
-  key: jax.Array
-  x: jax.Array
-
-
-@functools.partial(jax.jit, donate_argnums=0)
-def descend(state, batch):
-  noise = jax.random.normal(jax.random.fold_in(state.key, state.step), state.x.shape)
-  x = 0.9 * state.x + noise + batch
-  return state.replace(step=state.step + 1, x=x), {'loss': jnp.mean(x)}
-
-
-def fresh() -> State:
-  return State(jnp.int32(0), jax.random.key(4), jnp.zeros(3))
 
 
 def batch_fn(step):
