@@ -1,4 +1,4 @@
-"""Every stage in under a minute, for tests: tiny networks, few steps; the numbers mean nothing.
+"""Every stage in a minute or two, for tests: tiny networks, few steps; the numbers mean nothing.
 
 python -m launch.pipeline --config=configs/smoke.py --workdir=runs/smoke
 """
