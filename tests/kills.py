@@ -1,10 +1,12 @@
 """Kills a run again and again, at random moments and while files are being written, until it is done.
 
   python -m tests.kills --kills=50 --out=DIR
+  python -m tests.kills --kills=50 --out=DIR --processes=2
   python -m tests.kills --kills=50 --out=DIR --config=configs/smoke.py:variant --config.seed=1
 
 runs the configuration once without a break in DIR/whole and once with in DIR/broken, and compares the two.
-What is not a flag of this program goes to `launch.pipeline`.
+With several processes all of them are killed, or one. What is not a flag of this program goes to
+`launch.pipeline`.
 """
 
 import argparse
@@ -21,6 +23,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from tests import processes
+
 ROOT = pathlib.Path(__file__).parents[1]
 UNFINISHED = re.compile(r'\..+\.\d+\.tmp(\.\w+)?|.*\.orbax-checkpoint-tmp.*')
 
@@ -31,16 +35,20 @@ class Kill(NamedTuple):
   Attributes:
     number: the signal.
     moment: 'random' | 'writing', while a file that is not whole was there.
+    victims: numbers of the processes that it was sent to.
     seconds: after the start.
-    status: with which the process ended.
-    said: its last line of output.
+    until_end: seconds from there until all processes had ended.
+    statuses: with which they ended.
+    said: last line of output of each.
   """
 
   number: signal.Signals
   moment: str
+  victims: tuple[int, ...]
   seconds: float
-  status: int
-  said: str
+  until_end: float
+  statuses: tuple[int, ...]
+  said: tuple[str, ...]
 
 
 def unfinished(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -51,7 +59,7 @@ def unfinished(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def kill_until_done(
-  command: Sequence[str],
+  commands_fn: Callable[[], Sequence[Sequence[str]]],
   workdir: pathlib.Path,
   count: int,
   seed: int,
@@ -60,66 +68,107 @@ def kill_until_done(
   patience: float = 600.0,
   said_fn: Callable[[Kill], None] = lambda kill: None,
 ) -> list[Kill]:
-  """Starts a command and kills it, up to `count` times, then lets it end.
+  """Starts the processes of a run and kills it, up to `count` times, then lets it end.
 
   Args:
-    command: that goes on where it was stopped.
+    commands_fn: what to start, a command for each process; it goes on where it was stopped.
     workdir: its folder.
     count: of kills.
-    seed: of signals and moments.
+    seed: of signals, moments and victims.
     longest: seconds until a kill.
-    environment: of the command.
-    patience: seconds for a start that is not killed.
+    environment: of the commands.
+    patience: seconds for processes that are not killed.
     said_fn: called after each kill.
 
   Returns:
     The kills.
 
   Raises:
-    AssertionError: the command ended as it should not, with what it said.
+    AssertionError: a process ended as it should not, with what it said.
   """
   chance = random.Random(seed)
   kills: list[Kill] = []
-  output = workdir.with_name(f'{workdir.name}.output')
   while True:
     number = chance.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR2))
     moment, seconds = chance.choice(('random', 'writing')), chance.uniform(0.0, longest)
     group = chance.random() < 0.5  # As Slurm and a terminal do it.
-    with output.open('w') as file:
+    started = begin(commands_fn(), workdir, environment)
+    try:
+      victims = [*range(len(started))] if group else [chance.randrange(len(started))]
       start = time.monotonic()
-      process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True
-      )
-      if len(kills) == count:
-        assert process.wait(patience) == 0, output.read_text()
-        break
-      if wait(process, start, seconds, workdir if moment == 'writing' else None, longest):
-        assert process.returncode == 0, output.read_text()
-        break
-      if group:
-        os.killpg(process.pid, number)
-      else:
-        process.send_signal(number)
+      writing = workdir if moment == 'writing' else None
+      if len(kills) == count or have_ended(started, start, seconds, writing, longest):
+        statuses = [process.wait(patience) for process in started]
+        assert not any(statuses), said(workdir, len(started))
+        return kills
+      for victim in victims:
+        signal_one(started[victim], number, group)
       at = time.monotonic() - start
-      status = process.wait(patience)
-    lines = output.read_text().splitlines()
-    kills.append(Kill(number, moment, at, status, lines[-1] if lines else ''))
+      statuses = [process.wait(patience) for process in started]
+    finally:
+      for process in started:
+        process.kill()
+    ends = tuple((text.splitlines() or [''])[-1] for text in said(workdir, len(started)))
+    until_end = time.monotonic() - start - at
+    kills.append(Kill(number, moment, tuple(victims), at, until_end, tuple(statuses), ends))
     said_fn(kills[-1])
-    if number == signal.SIGKILL:
-      assert status == -number, kills[-1]
-    else:
-      expected = (75, 0) if lines else (75, 0, -number)  # Before its first word Python may still be starting.
-      assert status in expected, f'{kills[-1]}\n{output.read_text()}'
-  output.unlink()
-  return kills
+    for i, status in enumerate(statuses):
+      assert status in expected_of(number, i in victims, bool(ends[i])), (
+        kills[-1],
+        said(workdir, len(started)),
+      )
 
 
-def wait(
-  process: subprocess.Popen, start: float, seconds: float, writing: pathlib.Path | None, longest: float
+def expected_of(number: signal.Signals, is_victim: bool, spoke: bool) -> tuple[int, ...]:
+  """How a process may end: 0 where it was done just before, 1 where it lost the others."""
+  if not is_victim:
+    return (75, 0, 1)
+  if number == signal.SIGKILL:
+    return (-number, 0)
+  return (75, 0) if spoke else (75, 0, -number)  # Before its first word Python may still be starting.
+
+
+def begin(
+  commands: Sequence[Sequence[str]], workdir: pathlib.Path, environment: dict[str, str] | None
+) -> list[subprocess.Popen]:
+  """Starts a run; what its processes say goes to files beside its folder."""
+  started = []
+  for i, command in enumerate(commands):
+    with output_file(workdir, i).open('w') as file:
+      started.append(
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True)
+      )
+  return started
+
+
+def output_file(workdir: pathlib.Path, process: int) -> pathlib.Path:
+  return workdir.with_name(f'{workdir.name}.{process}.output')
+
+
+def said(workdir: pathlib.Path, number: int) -> list[str]:
+  """What each of so many processes said."""
+  return [output_file(workdir, i).read_text(errors='replace') for i in range(number)]
+
+
+def signal_one(process: subprocess.Popen, number: signal.Signals, group: bool) -> None:
+  if process.poll() is not None:
+    return
+  if group:
+    os.killpg(process.pid, number)
+  else:
+    process.send_signal(number)
+
+
+def have_ended(
+  started: Sequence[subprocess.Popen],
+  start: float,
+  seconds: float,
+  writing: pathlib.Path | None,
+  longest: float,
 ) -> bool:
   """Waits so many seconds and then, if a folder is given, until something is being written there, for as long
-  again as `longest` at most. Whether the process has ended by itself."""
-  while (ended := process.poll() is not None) is False:
+  again as `longest` at most. Whether a process has ended by itself."""
+  while (ended := any(process.poll() is not None for process in started)) is False:
     now = time.monotonic() - start
     if now >= seconds and (writing is None or now >= seconds + longest or unfinished(writing)):
       break
@@ -152,22 +201,33 @@ def main() -> None:
   parser.add_argument('--out', type=pathlib.Path, required=True)
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--longest', type=float, default=10.0, help='seconds from a start to a kill')
+  parser.add_argument('--processes', type=int, default=1, help='of the run')
   options, flags = parser.parse_known_args()
   if not any(flag.startswith('--config=') for flag in flags):
     flags.insert(0, '--config=configs/smoke.py')
   options.out.mkdir(parents=True, exist_ok=True)
   whole, broken = options.out.absolute() / 'whole', options.out.absolute() / 'broken'
-  command = [sys.executable, '-m', 'launch.pipeline', *flags]
+
+  def commands(workdir: pathlib.Path) -> list[list[str]]:
+    command = [sys.executable, '-m', 'launch.pipeline', *flags, f'--workdir={workdir}']
+    if options.processes == 1:
+      return [command]
+    port, number = processes.free_port(), options.processes
+    return [[*command, *processes.address_flags(port, i, number)] for i in range(number)]
+
   if not (whole / 'results.json').exists():
-    subprocess.run([*command, f'--workdir={whole}'], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    statuses = [process.wait() for process in begin(commands(whole), whole, None)]
+    assert not any(statuses), said(whole, options.processes)
   kills = kill_until_done(
-    [*command, f'--workdir={broken}'],
+    lambda: commands(broken),
     broken,
     options.kills,
     options.seed,
     options.longest,
     said_fn=lambda kill: print(
-      f'{kill.number.name} {kill.moment} after {kill.seconds:.2f} s: {kill.status}; {kill.said}', flush=True
+      f'{kill.number.name} {kill.moment} to {kill.victims} after {kill.seconds:.2f} s: {kill.statuses} '
+      f'within {kill.until_end:.1f} s; {kill.said}',
+      flush=True,
     ),
   )
   print(len(kills), 'kills:', dict(collections.Counter((kill.number.name, kill.moment) for kill in kills)))

@@ -35,10 +35,11 @@ def whole(tmp_path_factory):
 
 
 def test_a_training_killed_while_it_saves_ends_with_the_same_bits(tmp_path, whole):
-  done = kills.kill_until_done(target(tmp_path / 'run'), tmp_path / 'run', count=4, seed=3, longest=3.0)
+  run = tmp_path / 'run'
+  done = kills.kill_until_done(lambda: [target(run)], run, count=4, seed=3, longest=3.0)
   assert len(done) >= 2, done
-  assert (tmp_path / 'run' / 'results.json').read_bytes() == (whole / 'results.json').read_bytes()
-  assert not kills.unfinished(tmp_path / 'run')
+  assert (run / 'results.json').read_bytes() == (whole / 'results.json').read_bytes()
+  assert not kills.unfinished(run)
 
 
 def begun(folder, *arguments):
@@ -134,10 +135,12 @@ def test_a_signal_while_the_program_still_starts_ends_it_with_75(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_pipeline_killed_at_many_moments_ends_with_the_same_files(tmp_path):
+@pytest.mark.parametrize('processes', [1, 2])
+def test_a_pipeline_killed_at_many_moments_ends_with_the_same_files(tmp_path, processes):
   """As `python -m tests.kills`."""
   environment = os.environ | {'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'compiled')}
   command = [sys.executable, '-m', 'tests.kills', '--kills=25', f'--out={tmp_path / "runs"}']
+  command.append(f'--processes={processes}')
   done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
   assert done.returncode == 0, done.stdout + done.stderr
   assert done.stdout.endswith('as without a break\n')
