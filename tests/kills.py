@@ -23,9 +23,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from advmix_jax.workdir import read_metrics
 from tests import processes
 
 ROOT = pathlib.Path(__file__).parents[1]
+MOMENTS = ('starting', 'random', 'random', 'writing', 'writing')
 UNFINISHED = re.compile(r'\..+\.\d+\.tmp(\.\w+)?|.*\.orbax-checkpoint-tmp.*')
 
 
@@ -34,9 +36,9 @@ class Kill(NamedTuple):
 
   Attributes:
     number: the signal.
-    moment: 'random' | 'writing', while a file that is not whole was there.
+    moment: 'starting' | 'random' | 'writing', while a file that is not whole was there.
     victims: numbers of the processes that it was sent to.
-    seconds: after the start.
+    seconds: after the start, or for the last two after the first words.
     until_end: seconds from there until all processes had ended.
     statuses: with which they ended.
     said: last line of output of each.
@@ -75,7 +77,7 @@ def kill_until_done(
     workdir: its folder.
     count: of kills.
     seed: of signals, moments and victims.
-    longest: seconds until a kill.
+    longest: seconds until a kill, from the start or the first words.
     environment: of the commands.
     patience: seconds for processes that are not killed.
     said_fn: called after each kill.
@@ -90,11 +92,13 @@ def kill_until_done(
   kills: list[Kill] = []
   while True:
     number = chance.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR2))
-    moment, seconds = chance.choice(('random', 'writing')), chance.uniform(0.0, longest)
+    moment, seconds = chance.choice(MOMENTS), chance.uniform(0.0, longest)
     group = chance.random() < 0.5  # As Slurm and a terminal do it.
     started = begin(commands_fn(), workdir, environment)
     try:
       victims = [*range(len(started))] if group else [chance.randrange(len(started))]
+      if moment != 'starting':
+        wait_for_words(started, workdir, patience)
       start = time.monotonic()
       writing = workdir if moment == 'writing' else None
       if len(kills) == count or have_ended(started, start, seconds, writing, longest):
@@ -159,6 +163,14 @@ def signal_one(process: subprocess.Popen, number: signal.Signals, group: bool) -
     process.send_signal(number)
 
 
+def wait_for_words(started: Sequence[subprocess.Popen], workdir: pathlib.Path, patience: float) -> None:
+  """Python and its libraries have started when the first process says something."""
+  deadline = time.monotonic() + patience
+  while not said(workdir, 1)[0] and all(process.poll() is None for process in started):
+    assert time.monotonic() < deadline, f'nothing said within {patience} s'
+    time.sleep(0.02)
+
+
 def have_ended(
   started: Sequence[subprocess.Popen],
   start: float,
@@ -186,8 +198,16 @@ def differences(whole: pathlib.Path, broken: pathlib.Path) -> list[str]:
     other = broken / path.relative_to(whole)
     if not other.exists() or other.read_bytes() != path.read_bytes():
       found.append(f'{other} differs')
+  if of_training(whole) != of_training(broken):
+    found.append('metrics.jsonl differs')
   names = [{str(p.relative_to(f)) for p in f.rglob('*.*') if is_lasting(p)} for f in (whole, broken)]
   return found + [f'{name} is in one of them alone' for name in sorted(names[0] ^ names[1])]
+
+
+def of_training(folder: pathlib.Path) -> dict[str, dict[int, float]]:
+  """Metrics by name and step, but for those of time."""
+  metrics = read_metrics(folder / 'metrics.jsonl')
+  return {name: values for name, values in metrics.items() if not name.startswith('timing/')}
 
 
 def is_lasting(path: pathlib.Path) -> bool:
@@ -200,7 +220,12 @@ def main() -> None:
   parser.add_argument('--kills', type=int, default=50)
   parser.add_argument('--out', type=pathlib.Path, required=True)
   parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--longest', type=float, default=10.0, help='seconds from a start to a kill')
+  parser.add_argument(
+    '--longest',
+    type=float,
+    default=5.0,
+    help='seconds from the start or the first words to a kill (%(default)s)',
+  )
   parser.add_argument('--processes', type=int, default=1, help='of the run')
   options, flags = parser.parse_known_args()
   if not any(flag.startswith('--config=') for flag in flags):

@@ -36,7 +36,7 @@ def whole(tmp_path_factory):
 
 def test_a_training_killed_while_it_saves_ends_with_the_same_bits(tmp_path, whole):
   run = tmp_path / 'run'
-  done = kills.kill_until_done(lambda: [target(run)], run, count=4, seed=3, longest=3.0)
+  done = kills.kill_until_done(lambda: [target(run)], run, count=4, seed=3, longest=1.0)
   assert len(done) >= 2, done
   assert (run / 'results.json').read_bytes() == (whole / 'results.json').read_bytes()
   assert not kills.unfinished(run)

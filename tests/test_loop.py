@@ -82,6 +82,9 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(workdir, capsys)
   broken = run_loop(loop(workdir, hook=hook), fresh(), workdir)
   assert 'going on from step 5' in capsys.readouterr().out
   assert_same_bits(broken, whole)
+  metrics = read_metrics(workdir.path / 'metrics.jsonl')
+  assert list(metrics['whole/loss']) == [2, 4, 6, 7]
+  assert metrics['toy/loss'] == metrics['whole/loss']
 
 
 @pytest.fixture

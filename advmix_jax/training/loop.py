@@ -119,6 +119,9 @@ def run_loop(loop: Loop, state: PyTree, workdir: Workdir) -> PyTree:
         stop = interruption.requested() if asked is None else heard(finished)
         if stop or (time.monotonic() - saved_at > config.checkpoint.seconds and not checkpointer.busy):
           finite_values(loop.name, done, metrics)  # A broken state must not become the newest checkpoint.
+          if pending is not None:
+            report(*pending)  # A run that goes on from here will not log it again.
+            pending = None
           checkpointer.save(done, changing_part(loop, state))
           saved_at = time.monotonic()
         if stop:
