@@ -118,10 +118,20 @@ class FakeFastest:
 
 def test_the_ratio_is_taken_pair_by_pair(monkeypatch):
   """A machine that is slow during one pair slows both sides of it."""
-  monkeypatch.setattr(measurement, 'in_turns', lambda runs, repeats: [[1.0, 2.0, 4.0], [3.0, 6.0, 8.0]])
+  seconds = [[1.0, 2.0, 4.0], [3.0, 6.0, 8.0], [1e9, 1e9, 1e9]]
+  monkeypatch.setattr(measurement, 'in_turns', lambda runs, repeats: seconds)
   case = benchmark.Case(lambda: None, images=8, flops=40.0, settings={}, arguments=())
-  figures = measurement.measure(case, theirs=FakeFastest, repeats=3, peak=100.0)
+  figures = measurement.measure(case, theirs=FakeFastest, product=lambda: None, repeats=3, peak=100.0)
   assert figures['images_per_sec'] == 4 and figures['torch']['images_per_sec'] == 8 / 6
   assert figures['ratio_vs_torch'] == 3 and figures['ratio_quartiles'] == [2.5, 3.0]
   assert figures['seconds_quartiles'] == [1.5, 3.0]
   assert figures['flops_per_sec'] == 20 and figures['share_of_matmul_peak'] == 0.2
+
+
+def test_the_peak_is_the_highest_rate_of_products_before_a_case_and_beside_it(monkeypatch):
+  monkeypatch.setattr(measurement, 'PEAK_SIZE', 5)  # 250 operations.
+  monkeypatch.setattr(measurement, 'in_turns', lambda runs, repeats: [[1.0, 2.0, 4.0], [1.0, 1.25, 2.0]])
+  case = benchmark.Case(lambda: None, images=8, flops=40.0, settings={}, arguments=())
+  for at_first, expected in ((100.0, 200.0), (400.0, 400.0)):
+    figures = measurement.measure(case, theirs=None, product=lambda: None, repeats=3, peak=at_first)
+    assert figures['matmul_flops'] == expected and figures['share_of_matmul_peak'] == 20 / expected
