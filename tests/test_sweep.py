@@ -132,7 +132,7 @@ def test_a_dry_run_shows_the_plan_and_leaves_nothing(launch, source, tmp_path):
   [
     (('--config=none.py', '--out=OUT'), '--config=none.py: found no such file'),
     (('--config=configs/smoke.py', '--out=OUT'), 'configs/smoke.py has no function sweep(add)'),
-    (('--config=configs/sweeps/figure7.py:gpu', '--out=OUT'), "cpu, paper and smoke, not 'gpu'"),
+    (('--config=configs/paper/figure7.py:gpu', '--out=OUT'), "cpu, paper, paper_exact and smoke, not 'gpu'"),
     (('--config=SOURCE',), '--out is missing'),
     (('--config=SOURCE', '--out=OUT', '--config.at.epsilon=-1'), 'at.epsilon is -1.0'),
     (('--config=SOURCE', '--out=pyproject.toml'), 'pyproject.toml cannot be written'),
@@ -180,7 +180,7 @@ def test_a_sweep_function_may_take_the_variant(tmp_path):
 
 @pytest.mark.parametrize('variant', ['cpu', 'paper', 'smoke'])
 def test_the_sweep_of_figure_7_is_as_the_paper_has_it(variant):
-  source = f'configs/sweeps/figure7.py:{variant}'
+  source = f'configs/paper/figure7.py:{variant}'
   changes = sweep.read_sweep(source)
   config = sweep.common.ConfigFile().parse(source)
   found = plan.make_plan(source, config.unlock(), changes, sweep.check, 1)

@@ -47,7 +47,7 @@ class Difference(NamedTuple):
     return HOLDS if self.value > 0 else FAILS
 
   def __str__(self) -> str:
-    return f'{self.name} {100 * self.value:+.1f} ± {100 * self.error:.1f}'
+    return f'{self.name} = {100 * self.value:+.1f} ± {100 * self.error:.1f}'
 
 
 class Table:
@@ -160,12 +160,12 @@ def gap_grows_with_bias(tables: Tables) -> list[Difference]:
 
 def randmix_loses(tables: Tables) -> list[Difference]:
   loss = tables['table2'].difference('', (UNBIASED, 'randmix'), (RED_999, 'randmix'))
-  return [Difference(f'randmix loses {100 * loss.value:.1f}; − 15', loss.value - LOSES, loss.error)]
+  return [Difference('loss of randmix − 15', loss.value - LOSES, loss.error)]
 
 
 def advmix_keeps(tables: Tables) -> list[Difference]:
   loss = tables['table2'].difference('', (UNBIASED, 'advmix'), (RED_999, 'advmix'))
-  return [Difference(f'advmix loses {100 * loss.value:.1f}; 1 − that', KEEPS - loss.value, loss.error)]
+  return [Difference('1 − loss of advmix', KEEPS - loss.value, loss.error)]
 
 
 def advmix_best_perturbed(tables: Tables) -> list[Difference]:

@@ -55,7 +55,7 @@ def table(record: Record) -> str:
       row['setting'],
       row['method'],
       percent(paper),
-      percent(mean) + ('' if sd is None else f' ± {100 * sd:.1f}'),
+      f'{100 * mean:.1f}' + ('' if sd is None else f' ± {100 * sd:.1f}'),
       '' if paper is None else f'{100 * (mean - paper):+.1f}',
       str(len(seeds)) + (f' of {row["planned"]}' if len(seeds) < row['planned'] else ''),
     ]
@@ -64,7 +64,8 @@ def table(record: Record) -> str:
 
 
 def percent(value: float | None) -> str:
-  return '' if value is None else f'{100 * value:.1f}'
+  """Of the paper, which has two decimals."""
+  return '' if value is None else f'{100 * value:.2f}'
 
 
 def claims_table(record: Record) -> str:
