@@ -16,6 +16,7 @@ Exit status as of launch.sweep: 0 done, 1 a run failed (the others are shown), 2
 
 import os
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -40,27 +41,27 @@ def main(argv: list[str]) -> int:
     if name == 'page':
       flags.FLAGS([argv[0], *given])
       return make_page()
-    arguments = [argv[0], f'--config={source_of(name)}:{variant}', *as_sweep(given)]
-    common.read_config(arguments)
+    common.read_config([argv[0], f'--config={source_of(name)}:{variant}', *as_sweep(given)])
     if not sweep.OUT.value:
       raise ValueError('--workdir is missing, expected the folder of the runs')
     out = Path(sweep.OUT.value).absolute()
+    was_unfinished = is_unfinished(out)
   except Exception as error:  # The libraries' flag parsers raise many kinds.
     return common.complain(common.flag_error(error), common.BAD_INPUT)
   command = spelled(name, variant, given)
   if RENDER_ONLY.value:
     return render(name, variant, out, command)
-  was_unfinished = is_unfinished(out)
-  status = sweep.main(arguments)
+  status = sweep.run(out)
   if common.DRY_RUN.value or status == common.BAD_INPUT or not (out / 'sweep' / 'plan.json').exists():
     return status
-  note(out, was_unfinished)
-  if status == common.INTERRUPTED:
-    return status
+  noted = note(out, was_unfinished)
+  if noted or status == common.INTERRUPTED:
+    return status or noted
   if sweep.EXECUTOR.value == 'slurm' and not sweep.WAIT.value:
     print('--render_only shows what is done')
     return status
-  return render(name, variant, out, command) or status
+  shown = render(name, variant, out, command)
+  return status or shown
 
 
 def read_command(argv: list[str]) -> tuple[str, str, list[str]]:
@@ -96,7 +97,7 @@ def spelled(name: str, variant: str, given: list[str]) -> str:
       continue
     if not equals:
       value = '' if following.startswith('-') else following
-    kept.append(f'--{flag}={"PATH" if flag in PATHS else value}')
+    kept.append(shlex.quote(f'--{flag}={"PATH" if flag in PATHS else value}'))
   return ' '.join([f'python -m launch.reproduce {name}:{variant} --workdir=runs/{name}', *kept])
 
 
@@ -110,8 +111,9 @@ def is_unfinished(out: Path) -> bool:
   return any(found.state != 'done' for found in slurm.observe(out, planned).values())
 
 
+@common.exit_status
 def note(out: Path, was_unfinished: bool) -> None:
-  """Keeps in the folder on which machine and with which code its runs were made."""
+  """Keeps in the folder on which machine and with which code its runs were made: now, or before."""
   from advmix_jax.measurement import processor
   from advmix_jax.paper import record
 

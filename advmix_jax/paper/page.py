@@ -80,19 +80,27 @@ def claims_table(record: Record) -> str:
 
 def facts(record: Record) -> str:
   """Where the numbers are from."""
-  versions, (done, planned) = record['versions'], record['runs']
-  packages = versions['packages']
-  shown = ', '.join(f'{name} {packages[name]}' for name in ('jax', 'flax', 'optax') if name in packages)
-  backend = f'{versions["devices"]} {versions["backend"]} device(s), {versions["threads"]} threads'
+  done, planned = record['runs']
   by_stage = ', '.join(f'{stage} {clock(seconds)}' for stage, seconds in sorted(record['seconds'].items()))
   seeds = ' and '.join(f'`{key}`, {SEEDS[key]}' for key in record['seed_keys'])
-  return '\n'.join([
-    f'* command: `{record["command"]}`',
-    f'* commit: {record["commit"]}; python {versions["python"]}, {shown}',
-    f'* machine: {record["machine"]}; {backend}',
-    f'* time: {clock(record["wall_seconds"])} ({by_stage}); {done} of {planned} runs are done',
-    f'* a seed is {seeds}',
-  ])  # fmt: skip
+  software = ' and '.join(map(described, [record['versions'], *record['other_versions']]))
+  lines = [
+    f'command: `{record["command"]}`',
+    f'commit: {record["commit"]}; {software}',
+    f'machine: {record["machine"]}',
+    f'time: {clock(record["wall_seconds"])} ({by_stage}); {done} of {planned} runs are done',
+    f'seeds: {seeds}',
+    '; '.join(f'{name}: {value}' for name, value in record['setup'].items()),
+  ]
+  return '\n'.join(f'* {line}' for line in lines if line)
+
+
+def described(versions: Mapping[str, Any]) -> str:
+  """Software of a run, and on how many devices and threads it was."""
+  packages = versions['packages']
+  shown = ', '.join(f'{name} {packages[name]}' for name in ('jax', 'flax', 'optax') if name in packages)
+  place = f'{versions["devices"]} {versions["backend"]} device(s), {versions["threads"]} threads'
+  return f'python {versions["python"]}, {shown} on {place}'
 
 
 def section(record: Record, picture: str | None, remarks: str = '') -> str:

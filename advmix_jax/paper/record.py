@@ -17,6 +17,7 @@ from advmix_jax.sweep.state import DONE, Seen
 from advmix_jax.types import BadInputError
 from advmix_jax.workdir import read_json, write_json
 
+NOT_NOTED = 'not noted'
 NOTES = 'reproduce.json'  # In the sweep's folder: where and with which code its runs were begun.
 KEYS: dict[str, type] = {
   'rows': list,
@@ -27,15 +28,19 @@ KEYS: dict[str, type] = {
   'machine': str,
 }
 KEYS |= {'variant': str, 'wall_seconds': float, 'seed_keys': list, 'seconds': dict, 'runs': list}
+KEYS |= {'other_versions': list, 'setup': dict}
 
 
 def note(out: Path, machine: str, commit: str, is_unfinished: bool) -> None:
-  """Adds this machine and this code to the folder's notes, if its runs are, or were, still to be done."""
-  file = out / NOTES
-  notes = read_json(file) if file.exists() else []
-  here = {'machine': machine, 'commit': commit}
-  if here not in notes and (is_unfinished or not notes):
-    write_json(file, [*notes, here])
+  """Adds this machine and this code to the folder's notes, if there was something to run on it."""
+  here, notes = {'machine': machine, 'commit': commit}, read_notes(out)
+  if is_unfinished and here not in notes:
+    write_json(out / NOTES, [*notes, here])
+
+
+def read_notes(out: Path) -> list[dict[str, str]]:
+  """What `note` kept; [] for a folder whose runs `launch.sweep` has made."""
+  return read_json(out / NOTES) if (out / NOTES).exists() else []
 
 
 def make_record(
@@ -45,7 +50,7 @@ def make_record(
 
   Args:
     name: of `published.RESULTS`.
-    out: folder of the sweep, in which `note` has been called.
+    out: folder of the sweep.
     plan: its tasks.
     seen: how these are.
     command: that gives these numbers.
@@ -57,19 +62,22 @@ def make_record(
   done = [task for task in plan.members if seen[task.name].state == DONE]
   if not done:
     raise BadInputError(f'--workdir={out}: no run is done, expected at least one with results')
-  notes = read_json(out / NOTES)
+  notes = read_notes(out)
   rows = make_rows(out, plan, seen, RESULTS[name])
   seconds = stage_seconds(out, plan)
   versions = [read_json(out / task.folder / 'versions.json') for task in done]
+  distinct = [given for i, given in enumerate(versions) if given not in versions[:i]]
   return {
     'name': name,
     'variant': variant,
     'rows': rows,
     'claims': claims.check(name, rows),
     'command': command,
-    'commit': ', '.join(dict.fromkeys(given['commit'] for given in notes)),
-    'machine': '; '.join(dict.fromkeys(given['machine'] for given in notes)),
-    'versions': common(versions),
+    'commit': ', '.join(dict.fromkeys(given['commit'] for given in notes)) or NOT_NOTED,
+    'machine': '; '.join(dict.fromkeys(given['machine'] for given in notes)) or NOT_NOTED,
+    'versions': distinct[0],
+    'other_versions': distinct[1:],
+    'setup': setup(plan.configs[done[0].name]),
     'wall_seconds': sum(seconds.values()),
     'seconds': seconds,
     'seed_keys': seed_keys(plan) or ['seed'],
@@ -88,13 +96,25 @@ def stage_seconds(out: Path, plan: Plan) -> dict[str, float]:
   return total
 
 
-def common(versions: list[dict[str, Any]]) -> dict[str, Any]:
-  """The versions of all runs; where these differ, a list."""
-  found: dict[str, Any] = {}
-  for key in versions[0]:
-    values = [given.get(key) for given in versions]
-    found[key] = values[0] if all(value == values[0] for value in values) else values
-  return found
+def setup(config: Mapping[str, Any]) -> dict[str, str]:
+  """What a reader must know of the sizes of a run, in words; {} of figure 4."""
+  if 'toy' in config['stages']:
+    return {}
+  data, encode, attack, evaluate = (config[key] for key in ('data', 'encode', 'attack', 'evaluate'))
+  generator, features = config['generator'], encode['features']
+  found = {
+    'training images': str(data['num_train'] or 'all'),
+    'epochs': f'{config["train"]["num_epochs"]:g}',
+    'classifier': config['train']['classifier'],
+    'generator': f'{generator["total_kimg"]:g} kimg, w of {generator["w_size"]}',
+    'encoder': f'{encode["num_steps"]} steps ({encode["rule"]}) from {encode["init"]}, features {features}',
+    'attack in training': f'{attack["num_restarts"]} × {attack["num_steps"]}, ε = {attack["epsilon"]:g}',
+    'in evaluation': f'{evaluate["num_restarts"]} × {evaluate["num_steps"]}',
+    'mixing level': str(attack['mixing_level']),
+  }
+  if generator['path']:
+    found['generator'] = 'given'
+  return found | ({'crop': data['crop']} if data['name'] == 'celeba' else {})
 
 
 def commit_of(folder: Path) -> str:
