@@ -39,7 +39,7 @@ def save_dots(path: Path, record: Mapping[str, Any]) -> Path:
   rows, result = record['rows'], RESULTS[record['name']]
   settings = list(dict.fromkeys(row['setting'] for row in rows))
   methods = list(dict.fromkeys(row['method'] for row in rows))
-  figure = style.new_figure(2.6 + 0.26 * len(settings) * (len(methods) + 2), 4.0)
+  figure = style.new_figure(2.6 + 0.21 * len(settings) * (len(methods) + 2), 4.0)
   axes = figure.add_subplot()
   style.plain_axes(axes)
   for i, method in enumerate(methods):
