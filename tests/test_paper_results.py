@@ -106,6 +106,15 @@ def test_the_papers_numbers_are_those_of_its_tables():
   }  # fmt: skip
 
 
+def test_settings_are_named_by_what_is_in_them():
+  colours = {'data': {'generator_colours': [0.9995, 0.00025, 0.00025]}}
+  assert published.red_share_of(colours) == '99.95 % red'
+  assert published.red_share_of({'data': {'generator_colours': []}}) == 'unbiased'
+  assert published.class_bias_of({'data': {'generator_classes': [0.3, 0.3, 0.4]}}) == 'mostly 3 classes'
+  assert published.sigma_of({'data': {'sigma': 0.15}}) == 'σ = 0.15'
+  assert published.with_strength({'at': {'epsilon': 2 / 255}}, 'at') == 'at 2/255'
+
+
 def test_rows_are_means_over_seeds_beside_the_papers_number(folder):
   found = json.loads((rendered(folder) / 'table2.json').read_text())['rows']
   assert [(row['setting'], row['method']) for row in found] == [
@@ -140,7 +149,7 @@ def test_tables_show_paper_ours_and_difference(folder, capsys):
     '| 99.9 % red | randmix | 53.56 | 55.0 ± 1.0 | +1.4 | 3 |',
     '| With a 99.9 % red generator RandMix loses more than 15 points | holds | loss of randmix − 15 = +15.0 ',
     '* time: 2:45 (encode 1:00, train 0:45, train_gan 1:00); 9 of 9 runs are done',
-    '* seeds: `train.seed`, the classifier alone',
+    '* seeds: `train.seed` 0, 1, 2: the classifier alone',
     '* training images: 6000; epochs: 8; classifier: linear; generator: 90 kimg, w of 64; encoder: 16 steps ',
     'attack in training: 3 × 4, ε = 0.03; in evaluation: 10 × 20; mixing level: 6',
   ):

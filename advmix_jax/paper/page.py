@@ -82,7 +82,8 @@ def facts(record: Record) -> str:
   """Where the numbers are from."""
   done, planned = record['runs']
   by_stage = ', '.join(f'{stage} {clock(seconds)}' for stage, seconds in sorted(record['seconds'].items()))
-  seeds = ' and '.join(f'`{key}`, {SEEDS[key]}' for key in record['seed_keys'])
+  used = ', '.join(map(str, sorted({seed for row in record['rows'] for seed in row['seeds']})))
+  seeds = ' and '.join(f'`{key}` {used}: {SEEDS[key]}' for key in record['seed_keys'])
   software = ' and '.join(map(described, [record['versions'], *record['other_versions']]))
   lines = [
     f'command: `{record["command"]}`',

@@ -45,12 +45,12 @@ def class_bias_of(config: Config) -> str:
   """Of table 1: by how many classes most of the generator's data are of."""
   shares = config['data']['generator_classes']
   common = sum(share > 0.2 for share in shares)
-  return {0: UNBIASED, 1: MORE_BIASED, 2: LESS_BIASED}[common]
+  return {0: UNBIASED, 1: MORE_BIASED, 2: LESS_BIASED}.get(common, f'mostly {common} classes')
 
 
 def red_share_of(config: Config) -> str:
   shares = config['data']['generator_colours']
-  return f'{100 * shares[0]:.3g} % red' if len(shares) and max(shares) > min(shares) else UNBIASED
+  return f'{100 * shares[0]:.4g} % red' if len(shares) and max(shares) > min(shares) else UNBIASED
 
 
 def attribute_of(config: Config) -> str:
