@@ -83,7 +83,8 @@ def facts(record: Record) -> str:
   done, planned = record['runs']
   by_stage = ', '.join(f'{stage} {clock(seconds)}' for stage, seconds in sorted(record['seconds'].items()))
   used = ', '.join(map(str, sorted({seed for row in record['rows'] for seed in row['seeds']})))
-  seeds = ' and '.join(f'`{key}` {used}: {SEEDS[key]}' for key in record['seed_keys'])
+  scope = SEEDS if record['setup'] else {'seed': 'all that is drawn'}  # Figure 4 has no stages.
+  seeds = ' and '.join(f'`{key}` {used}: {scope[key]}' for key in record['seed_keys'])
   software = ' and '.join(map(described, [record['versions'], *record['other_versions']]))
   lines = [
     f'command: `{record["command"]}`',
@@ -171,14 +172,15 @@ def write_page(folder: Path) -> Path:
   page = folder.with_name(f'{folder.name}.md')
   with atomic(page) as temporary:
     heading = HEADING.format(folder=folder.name)
-    temporary.write_text('\n'.join([heading, summary(list(records.values())), *sections]))
+    parts = [heading, summary(list(records.values())), *sections]
+    temporary.write_text('\n'.join(part for part in parts if part))
   return page
 
 
 def summary(records: Sequence[Record]) -> str:
-  """All claims on one screen."""
+  """All claims on one screen; '' if there are none."""
   lines = ['| | claim | verdict |', '|---|---|---|']
   for record in sorted(records, key=lambda record: list(RESULTS).index(record['name'])):
     title = f'{RESULTS[record["name"]].title}, `{record["variant"]}`'
     lines += [f'| {title} | {claim["claim"]} | {claim["verdict"]} |' for claim in record['claims']]
-  return '\n'.join(lines) + '\n'
+  return '\n'.join(lines) + '\n' if len(lines) > 2 else ''

@@ -124,7 +124,7 @@ RESULTS = {
     lambda config: 'a true mode',
     same_name,
     {},
-    'The paper has pictures only.',
+    'The paper has pictures only. This one is of the first seed.',
   ),
   'figure7': Result(
     'Figure 7',
