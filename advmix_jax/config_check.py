@@ -52,7 +52,6 @@ NAMES: Rule = (lambda v: all(isinstance(x, str) for x in v), 'names')
 STDDEV_GROUP = 4  # Of the discriminators that are trained.
 RULES: dict[str, Rule] = {
   'precision': _one_of('float32', 'bfloat16'),
-  'data.draw': _one_of('by_class', 'uniform'),
   'generator.fmaps': WIDTHS,
   'generator.latent_size': COUNT_FROM_1,
   'generator.w_size': COUNT_FROM_1,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Streams of random numbers, so that no two draws of one seed are the same.
 _STREAMS = {'test': 1, 'validation': 2, 'num_test': 3, 'num_train': 4, 'generator': 5}
+DRAWS = ('by_class', 'uniform')
 
 
 class Selection(NamedTuple):
