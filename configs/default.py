@@ -24,7 +24,10 @@ def get_config() -> ml_collections.ConfigDict:
   c.data.resolution = 16  # Pixels; a power of two from 8.
   c.data.sigma = 0.0  # Standard deviation of the training colours around their class mean (section 5.1).
   c.data.mean_colours = ()  # Ten (r, g, b) in [0, 1]; () = ten even hues, saturation 0.7, value 0.9 (open).
-  c.data.num_train = 0  # Images the classifier learns from, drawn evenly by class; 0 = all.
+  # by_class: images to learn from are drawn evenly by class, test images in the proportions of the classes |
+  # uniform: every image is as likely, whatever its class, so CelebA's attributes all have the same images.
+  c.data.draw = 'by_class'
+  c.data.num_train = 0  # Images the classifier learns from; 0 = all.
   # Images for choosing settings: held out of training, or, where the data has a validation part of its own,
   # so many of that (0 = all).
   c.data.num_validation = 140

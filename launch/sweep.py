@@ -1,6 +1,6 @@
 """Many runs of one configuration that differ in a few keys: here or on a Slurm cluster, resumed, collected.
 
-python -m launch.sweep --config=configs/sweeps/figure7.py[:variant] --out=runs/figure7
+python -m launch.sweep --config=configs/paper/figure7.py[:variant] --out=runs/figure7
     [--executor=local|slurm] [--slots=N] [--config.key=value ...] [--dry_run]
 python -m launch.sweep status --out=runs/figure7
 python -m launch.sweep collect --out=runs/figure7

@@ -84,7 +84,7 @@ def complaint(config) -> str:
 CELEBA_NAMES = ('Eyeglasses', 'Pale_Skin', 'Smiling')
 
 
-def write_celeba(root: pathlib.Path, number: int = 32) -> pathlib.Path:
+def write_celeba(root: pathlib.Path, number: int = 32, names: tuple[str, ...] = CELEBA_NAMES) -> pathlib.Path:
   """CelebA's files in miniature: half training, a quarter validation, a quarter test; all labels in turn."""
   rows, parts = [], []
   for i in range(number):
@@ -93,9 +93,9 @@ def write_celeba(root: pathlib.Path, number: int = 32) -> pathlib.Path:
     pixels[20:198, :, 0] = 255  # Red where the middle square is,
     pixels[57:185, 25:153, 1] = 255  # yellow where the face is.
     write(root / 'img_align_celeba' / name, pixels, 'JPEG', quality=95)
-    rows.append(name + ''.join(f' {1 if i >> bit & 1 else -1:2d}' for bit in range(3)))
+    rows.append(name + ''.join(f' {1 if i >> bit & 1 else -1:2d}' for bit in range(len(names))))
     parts.append(f'{name} {max(4 * i // number - 1, 0)}')
-  header = ' '.join(CELEBA_NAMES)
+  header = ' '.join(names)
   (root / 'list_attr_celeba.txt').write_text('\n'.join([str(number), header + ' ', *rows]) + '\n')
   (root / 'list_eval_partition.txt').write_text('\n'.join(parts) + '\n')
   return root

@@ -182,6 +182,14 @@ def test_balanced_takes_what_small_classes_have():
   assert len(subsets.balanced(labels, 22, np.random.default_rng(0))) == 22
 
 
+def test_a_uniform_draw_sees_no_labels_and_a_smaller_one_is_a_part_of_it():
+  labels = np.repeat(np.arange(3), [2, 10, 10])
+  chosen = subsets.uniform(labels, 12, np.random.default_rng(0))
+  assert len(set(chosen)) == 12 and list(chosen) == sorted(chosen)
+  assert np.array_equal(chosen, subsets.uniform(np.zeros(22, int), 12, np.random.default_rng(0)))
+  assert set(subsets.uniform(labels, 5, np.random.default_rng(0))) <= set(chosen)
+
+
 def test_an_empty_class_with_a_share_is_refused():
   with pytest.raises(BadInputError, match='data.generator_classes.*class 1'):
     subsets.by_class_shares(np.array([0, 0, 2]), (0.5, 0.3, 0.2), np.random.default_rng(0))
@@ -212,6 +220,7 @@ def test_an_empty_class_with_a_share_is_refused():
     ({'num_validation': -1}, 'data.num_validation: found -1'),
     ({'num_test': 361}, 'data.num_test: found 361, expected 0 .all. to 360'),
     ({'split_seed': -1}, 'data.split_seed: found -1'),
+    ({'draw': 'at_random'}, r'data.draw: found .*at_random.*, expected by_class . uniform'),
   ],
 )
 def test_bad_keys_are_named(overrides, message):

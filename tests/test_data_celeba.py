@@ -77,6 +77,21 @@ def test_numbers_work_as_for_digits(root, tmp_path):
   )
 
 
+def test_a_uniform_draw_gives_every_attribute_the_same_images(root, tmp_path):
+  numbers = {'num_train': 6, 'num_generator': 8, 'num_test': 4, 'num_validation': 4}
+
+  def drawn(attribute, draw):
+    splits = data.load(celeba_config(root, tmp_path, attribute=attribute, draw=draw, **numbers))
+    parts = splits.train, splits.generator, splits.validation, splits.test
+    assert [len(part) for part in parts] == [6, 8, 4, 4]
+    return [part.files for part in parts], [list(part.labels) for part in parts]
+
+  files, labels = drawn('Smiling', 'uniform')
+  others, other_labels = drawn('Eyeglasses', 'uniform')
+  assert files == others and labels != other_labels
+  assert drawn('Smiling', 'by_class')[0] != drawn('Eyeglasses', 'by_class')[0]
+
+
 def test_attributes_of_colour_and_texture_get_a_warning(root, tmp_path, caplog):
   data.load(celeba_config(root, tmp_path, attribute='Pale_Skin'))
   assert 'Pale_Skin is decided by colour or fine texture' in caplog.text

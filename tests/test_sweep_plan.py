@@ -231,6 +231,18 @@ def made(folder: pathlib.Path, config: Any) -> tuple[dict[str, np.ndarray], dict
   return files, read
 
 
+def test_attributes_share_what_is_made_before_the_classifier_unless_images_are_drawn_by_class():
+  attributes = {'data.attribute': 'Smiling'}, {'data.attribute': 'Wearing_Hat'}
+  faces = {'data__name': 'celeba', 'data__resolution': 16, 'data__num_validation': 0}
+  by_class = planned(*attributes, **faces)
+  assert not shared(by_class, 'train_gan') and not shared(by_class, 'encode')
+  uniform = planned(*attributes, **faces, data__draw='uniform')
+  assert len(shared(uniform, 'train_gan')) == len(shared(uniform, 'encode')) == 1
+  assert all(len(task.needs) == 2 for task in uniform.members)
+  told = planned(*attributes, **faces, data__draw='uniform', generator__conditional=True)
+  assert not shared(told, 'train_gan') and not shared(told, 'encode')
+
+
 @pytest.mark.usefixtures('quick_compile')
 def test_the_table_of_keys_is_what_the_stages_depend_on(tmp_path):
   config = watched_run.small_config()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from advmix_jax.data import coloured, pictures
+from advmix_jax.data import coloured, pictures, subsets
 from advmix_jax.data.errors import bad_key
 from advmix_jax.types import BadInputError, Splits
 
@@ -53,6 +53,8 @@ def check_config(config: 'ml_collections.ConfigDict') -> None:
     raise BadInputError(f'config.seed: found {config.seed}, expected a number from 0 to {2**32 - 1}')
   if data.split_seed < 0:
     raise bad_key('split_seed', data.split_seed, 'a number from 0')
+  if data.draw not in subsets.DRAWS:
+    raise bad_key('draw', data.draw, ' | '.join(subsets.DRAWS))
   if data.num_generator and len(data.generator_classes):
     raise bad_key('num_generator', data.num_generator, '0: config.data.generator_classes sets the number')
   (coloured if data.name in coloured.SOURCES else pictures).check_config(config)

@@ -1,4 +1,4 @@
-"""Which examples: stratified splits, balanced subsets and class-biased subsets, each fixed by a seed."""
+"""Which examples: stratified splits, balanced, uniform and class-biased subsets, each fixed by a seed."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Streams of random numbers, so that no two draws of one seed are the same.
 _STREAMS = {'test': 1, 'validation': 2, 'num_test': 3, 'num_train': 4, 'generator': 5}
+DRAWS = ('by_class', 'uniform')
 
 
 class Selection(NamedTuple):
@@ -47,7 +48,7 @@ def select(
   """Draws what the keys `data.num_*` and `data.generator_classes` ask for.
 
   Fixed by `data.split_seed` (validation and test) and `config.seed` (training and the generator's data). With
-  equal numbers the generator and the classifier get the same images.
+  equal numbers the generator and the classifier get the same images. `data.draw` says whether classes count.
 
   Args:
     config: the whole configuration; the numbers must be possible.
@@ -57,24 +58,25 @@ def select(
       None = they are taken out of the pool, 0 = none.
   """
   data = config.data
+  stratify, balance = (stratified, balanced) if data.draw == 'by_class' else (uniform, uniform)
   everything = np.arange(len(pool))
   validation_rng = rng('validation', data.split_seed)
   if validation is None:
-    validation_at = stratified(pool, data.num_validation, validation_rng)
+    validation_at = stratify(pool, data.num_validation, validation_rng)
     rest = np.setdiff1d(everything, validation_at)
   else:
-    validation_at = stratified(validation, data.num_validation or len(validation), validation_rng)
+    validation_at = stratify(validation, data.num_validation or len(validation), validation_rng)
     rest = everything
 
   def drawn(num: int) -> np.ndarray:
-    return rest[balanced(pool[rest], num, rng('num_train', config.seed))] if num else rest
+    return rest[balance(pool[rest], num, rng('num_train', config.seed))] if num else rest
 
   generator = drawn(data.num_generator)
   if len(data.generator_classes):
     generator = rest[by_class_shares(pool[rest], data.generator_classes, rng('generator', config.seed))]
   test_at = np.arange(len(test))
   if data.num_test:
-    test_at = stratified(test, data.num_test, rng('num_test', data.split_seed))
+    test_at = stratify(test, data.num_test, rng('num_test', data.split_seed))
   return Selection(drawn(data.num_train), generator, rest, validation_at, test_at)
 
 
@@ -122,6 +124,20 @@ def balanced(labels: np.ndarray, num: int, rng: np.random.Generator) -> np.ndarr
     wanted[open_classes[:rest]] += 1
     wanted = np.minimum(wanted, counts)
   return _take(labels, wanted, rng)
+
+
+def uniform(labels: np.ndarray, num: int, rng: np.random.Generator) -> np.ndarray:
+  """Draws examples whatever their class: of the labels only their number counts.
+
+  Args:
+    labels: `[N]` int.
+    num: how many, at most N.
+    rng: consumed.
+
+  Returns:
+    `[num]` int64 positions, ascending. A smaller number by the same seed gives a part of a larger one's.
+  """
+  return np.sort(rng.permutation(len(labels))[:num]).astype(np.int64)
 
 
 def by_class_shares(labels: np.ndarray, shares: Sequence[float], rng: np.random.Generator) -> np.ndarray:

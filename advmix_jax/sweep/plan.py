@@ -217,7 +217,16 @@ def kept_keys(config: dict, swept_free: Iterable[str]) -> dict[str, Any]:
 
 def depended_on(flat: dict[str, Any], stage: str) -> dict[str, Any]:
   """Those of the flat keys on which what a stage writes depends."""
-  return {key: value for key, value in flat.items() if is_within(key, (*DEPENDS_ON[stage], *FREE_KEYS))}
+  found = {key: value for key, value in flat.items() if is_within(key, (*DEPENDS_ON[stage], *FREE_KEYS))}
+  if not uses_labels(flat):
+    found.pop('data.attribute', None)
+  return found
+
+
+def uses_labels(flat: dict[str, Any]) -> bool:
+  """Whether labels count before the classifier: which images are drawn, or what the generator is told."""
+  drawn_by_class = flat.get('data.draw') != 'uniform' or len(flat['data.generator_classes']) > 0
+  return drawn_by_class or flat['generator.conditional']
 
 
 def config_file(out: Path, name: str) -> Path:

@@ -1,0 +1,152 @@
+"""What was run, as `docs/results/NAME.json` has it: rows, claims, and all that one needs to run it again."""
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from advmix_jax.paper import claims
+from advmix_jax.paper.published import RESULTS
+from advmix_jax.paper.rows import make_rows
+from advmix_jax.stages import clock
+from advmix_jax.sweep.collect import seed_keys
+from advmix_jax.sweep.plan import MEMBER, Plan
+from advmix_jax.sweep.state import DONE, Seen
+from advmix_jax.types import BadInputError
+from advmix_jax.workdir import read_json, write_json
+
+NOT_NOTED = 'not noted'
+NOTES = 'reproduce.json'  # In the sweep's folder: where and with which code its runs were begun.
+KEYS: dict[str, type] = {
+  'rows': list,
+  'claims': list,
+  'command': str,
+  'commit': str,
+  'versions': dict,
+  'machine': str,
+}
+KEYS |= {'variant': str, 'wall_seconds': float, 'seed_keys': list, 'seconds': dict, 'runs': list}
+KEYS |= {'other_versions': list, 'setup': dict}
+
+
+def note(out: Path, machine: str, commit: str, is_unfinished: bool) -> None:
+  """Adds this machine and this code to the folder's notes, if there was something to run on it."""
+  here, notes = {'machine': machine, 'commit': commit}, read_notes(out)
+  if is_unfinished and here not in notes:
+    write_json(out / NOTES, [*notes, here])
+
+
+def read_notes(out: Path) -> list[dict[str, str]]:
+  """What `note` kept; [] for a folder whose runs `launch.sweep` has made."""
+  return read_json(out / NOTES) if (out / NOTES).exists() else []
+
+
+def make_record(
+  name: str, out: Path, plan: Plan, seen: Mapping[str, Seen], command: str, variant: str
+) -> dict[str, Any]:
+  """The record of one figure or table.
+
+  Args:
+    name: of `published.RESULTS`.
+    out: folder of the sweep.
+    plan: its tasks.
+    seen: how these are.
+    command: that gives these numbers.
+    variant: of the configuration.
+
+  Raises:
+    BadInputError: no run is done.
+  """
+  done = [task for task in plan.members if seen[task.name].state == DONE]
+  if not done:
+    raise BadInputError(f'--workdir={out}: no run is done, expected at least one with results')
+  notes = read_notes(out)
+  rows = make_rows(out, plan, seen, RESULTS[name])
+  seconds = stage_seconds(out, plan)
+  versions = [read_json(out / task.folder / 'versions.json') for task in done]
+  distinct = [given for i, given in enumerate(versions) if given not in versions[:i]]
+  return {
+    'name': name,
+    'variant': variant,
+    'rows': rows,
+    'claims': claims.check(name, rows),
+    'command': command,
+    'commit': ', '.join(dict.fromkeys(given['commit'] for given in notes)) or NOT_NOTED,
+    'machine': '; '.join(dict.fromkeys(given['machine'] for given in notes)) or NOT_NOTED,
+    'versions': distinct[0],
+    'other_versions': distinct[1:],
+    'setup': setup(plan.configs[done[0].name]),
+    'wall_seconds': sum(seconds.values()),
+    'seconds': seconds,
+    'seed_keys': seed_keys(plan) or ['seed'],
+    'runs': [len(done), len(plan.members)],
+  }
+
+
+def stage_seconds(out: Path, plan: Plan) -> dict[str, float]:
+  """Seconds by stage, of all runs and of what they share, over all the processes that these took."""
+  total: dict[str, float] = {}
+  for task in plan.tasks.values():
+    own = clock.read_seconds(out / task.folder)
+    stages = own if task.kind == MEMBER else {task.kind: own.get(task.kind, 0.0)}
+    for stage, seconds in stages.items():
+      total[stage] = total.get(stage, 0.0) + seconds
+  return total
+
+
+def setup(config: Mapping[str, Any]) -> dict[str, str]:
+  """What a reader must know of the sizes of a run, in words; {} of figure 4."""
+  if 'toy' in config['stages']:
+    return {}
+  data, encode, attack, evaluate = (config[key] for key in ('data', 'encode', 'attack', 'evaluate'))
+  generator, features = config['generator'], encode['features']
+  found = {
+    'training images': str(data['num_train'] or 'all'),
+    'epochs': f'{config["train"]["num_epochs"]:g}',
+    'classifier': config['train']['classifier'],
+    'generator': f'{generator["total_kimg"]:g} kimg, w of {generator["w_size"]}',
+    'encoder': f'{encode["num_steps"]} steps ({encode["rule"]}) from {encode["init"]}, features {features}',
+    'attack in training': f'{attack["num_restarts"]} × {attack["num_steps"]}, ε = {attack["epsilon"]:g}',
+    'in evaluation': f'{evaluate["num_restarts"]} × {evaluate["num_steps"]}',
+    'mixing level': str(attack['mixing_level']),
+  }
+  if generator['path']:
+    found['generator'] = 'given'
+  return found | ({'crop': data['crop']} if data['name'] == 'celeba' else {})
+
+
+def commit_of(folder: Path) -> str:
+  """The commit that is checked out there; `unknown` where that is no repository."""
+
+  def ask(*arguments: str) -> str:
+    command = ['git', '-C', str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+  try:
+    changed = ask('status', '--porcelain', '--untracked-files=no')
+    return ask('rev-parse', '--short=12', 'HEAD') + (' with changes' if changed else '')
+  except (OSError, subprocess.CalledProcessError):
+    return 'unknown'
+
+
+def describe_machine(processor: str, cores: int) -> str:
+  return f'{processor}, {cores} cores, {platform.system()}'
+
+
+def read_record(file: Path) -> dict[str, Any]:
+  """Raises `BadInputError` for a file that is no record."""
+  expected = 'expected a file of launch.reproduce --record'
+  try:
+    found: Any = json.loads(file.read_text())
+  except (OSError, ValueError) as error:
+    raise BadInputError(f'{file}: {error}, {expected}') from error
+  if not isinstance(found, dict):
+    raise BadInputError(f'{file}: found {type(found).__name__}, {expected}')
+  for key, kind in KEYS.items():
+    if not isinstance(found.get(key), kind):
+      raise BadInputError(f'{file}: {key} is {found.get(key)!r}, {expected}')
+  if found.get('name') not in RESULTS:
+    raise BadInputError(f'{file}: name is {found.get("name")!r}, expected one of {", ".join(RESULTS)}')
+  return found

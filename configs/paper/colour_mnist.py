@@ -1,0 +1,39 @@
+"""What figure 7, table 1 and table 2 have in common: Colour-MNIST at the size of a variant, and the seeds."""
+
+import ml_collections
+
+from configs import color_mnist, smoke
+
+VARIANTS = ('cpu', 'paper', 'paper_exact', 'smoke')
+
+
+def check_variant(file: str, variant: str) -> None:
+  if variant not in VARIANTS:
+    raise ValueError(
+      f'{file} has the variants {", ".join(VARIANTS[:-1])} and {VARIANTS[-1]}, not {variant!r}'
+    )
+
+
+def make_config(variant: str, methods: tuple[str, ...]) -> ml_collections.ConfigDict:
+  """Without the report of pictures: `launch.report` makes it for any run of the sweep."""
+  c = smoke.get_config() if variant == 'smoke' else color_mnist.get_config(variant)
+  if variant == 'cpu':
+    set_cpu(c)
+  c.train.methods = methods
+  c.stages = ('train_gan', 'encode', 'train', 'evaluate')
+  return c
+
+
+def set_cpu(c: ml_collections.ConfigDict) -> None:
+  """The generator learns from all 59,000 images that validation leaves, the classifier from 6,000 of them."""
+  c.data.num_train = 6000
+  c.generator.total_kimg = 90.0
+  c.encode.init_kimg = 20.0
+  c.encode.num_steps = 16
+  c.evaluate.num_examples = 300
+
+
+def seeds(variant: str) -> list[dict[str, int]]:
+  """cpu and smoke: `train.seed`, of the classifiers alone; paper: `seed`, of the whole chain."""
+  key = 'train.seed' if variant in ('cpu', 'smoke') else 'seed'
+  return [{key: seed} for seed in range(2 if variant == 'smoke' else 3)]

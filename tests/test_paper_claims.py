@@ -1,0 +1,143 @@
+"""Each claim of the paper on made-up rows: it holds, fails, is within noise, or was not run."""
+
+import pytest
+
+from advmix_jax.paper import claims
+
+SIGMAS = ('σ = 0', 'σ = 0.2', 'σ = 0.4')
+FIGURE_7 = {
+  'nominal': (0.30, 0.60, 0.90),
+  'mixup': (0.35, 0.62, 0.90),
+  'at': (0.45, 0.70, 0.93),
+  'randmix': (0.97, 0.97, 0.98),
+  'advmix': (0.98, 0.98, 0.98),
+}
+COLUMNS = ('unbiased', 'less biased', 'more biased')
+TABLE_1 = {'randmix': (0.97, 0.94, 0.88), 'advmix': (0.98, 0.97, 0.96)}
+REDS = ('unbiased', '99 % red', '99.9 % red')
+TABLE_2 = {'randmix': (0.88, 0.83, 0.53), 'advmix': (0.85, 0.85, 0.85)}
+FACES = ('Smiling', 'Wearing_Hat')
+TABLE_3 = {
+  'nominal': (0.90, 0.96),
+  'at 4/255': (0.85, 0.94),
+  'at 8/255': (0.80, 0.90),
+  'advmix': (0.92, 0.98),
+}
+TABLE_4 = {'nominal': (0.2, 0.4), 'at 8/255': (0.5, 0.4), 'randmix': (0.3, 0.4), 'advmix': (0.7, 0.8)}
+TEXTS = {
+  'above': 'RandMix and AdvMix are above nominal, mixup and AT at every σ',
+  'closes': 'The gap between them and the others closes as σ grows',
+  'at': 'AT is above nominal and mixup',
+  'clean': "AdvMix's clean accuracy is not below nominal's",
+  'randmix': 'AdvMix is not below RandMix',
+  'lead': "AdvMix's lead grows with the bias of the generator",
+  'loses': 'With a 99.9 % red generator RandMix loses more than 15 points',
+  'keeps': 'With a 99.9 % red generator AdvMix keeps its accuracy (loses less than 1 point)',
+  'at loses': 'AT loses clean accuracy',
+  'highest': 'AdvMix has the highest accuracy under perturbation for every attribute',
+}
+
+
+def rows(settings, accuracies, sd=0.003, seeds=3, **more):
+  return [
+    {
+      'setting': setting,
+      'method': method,
+      'accuracy_mean': value,
+      'accuracy_sd': sd,
+      'seeds': [*range(seeds)],
+    }
+    | more
+    for method, values in accuracies.items()
+    for setting, value in zip(settings, values, strict=True)
+  ]
+
+
+def verdict(result, claim, found):
+  (judged,) = [one for one in claims.check(result, found) if one['claim'] == TEXTS[claim]]
+  return judged['verdict'], judged['numbers']
+
+
+CASES = [
+  # Result, claim, settings, rows for which it holds; what makes it fail; what makes it noise.
+  ('figure7', 'above', SIGMAS, FIGURE_7, {'at': (0.45, 0.99, 0.93)}, {'nominal': (0.30, 0.60, 0.979)}),
+  ('figure7', 'closes', SIGMAS, FIGURE_7, {'at': (0.91, 0.70, 0.80)}, {'at': (0.93, 0.93, 0.94)}),
+  ('figure7', 'at', SIGMAS, FIGURE_7, {'mixup': (0.50, 0.62, 0.90)}, {'mixup': (0.448, 0.62, 0.90)}),
+  ('figure7', 'clean', SIGMAS, FIGURE_7, {'advmix': (0.2, 0.98, 0.98)}, {'advmix': (0.98, 0.98, 0.901)}),
+  ('table1', 'randmix', COLUMNS, TABLE_1, {'advmix': (0.96, 0.97, 0.96)}, {'advmix': (0.971, 0.97, 0.96)}),
+  ('table1', 'lead', COLUMNS, TABLE_1, {'advmix': (0.98, 0.99, 0.90)}, {'advmix': (0.98, 0.951, 0.96)}),
+  ('table2', 'loses', REDS, TABLE_2, {'randmix': (0.88, 0.83, 0.80)}, {'randmix': (0.88, 0.83, 0.731)}),
+  ('table2', 'keeps', REDS, TABLE_2, {'advmix': (0.85, 0.85, 0.60)}, {'advmix': (0.85, 0.85, 0.841)}),
+  ('table3', 'clean', FACES, TABLE_3, {'advmix': (0.88, 0.98)}, {'advmix': (0.899, 0.98)}),
+  ('table3', 'at loses', FACES, TABLE_3, {'at 4/255': (0.92, 0.94)}, {'at 4/255': (0.901, 0.94)}),
+  ('table4', 'highest', FACES, TABLE_4, {'randmix': (0.3, 0.9)}, {'at 8/255': (0.699, 0.4)}),
+]
+
+
+@pytest.mark.parametrize('result, claim, settings, holding, failing, noisy', CASES)
+def test_a_claim_is_settled_by_its_rows(result, claim, settings, holding, failing, noisy):
+  assert verdict(result, claim, rows(settings, holding))[0] == 'holds'
+  assert verdict(result, claim, rows(settings, holding | failing))[0] == 'fails'
+  assert verdict(result, claim, rows(settings, holding | noisy))[0] == 'within noise'
+
+
+@pytest.mark.parametrize('result, claim, settings, holding, failing, noisy', CASES)
+def test_a_claim_without_its_rows_was_not_run(result, claim, settings, holding, failing, noisy):
+  assert verdict(result, claim, []) == ('not run', '')
+  method = next(iter(failing))
+  without = {name: values for name, values in holding.items() if name != method}
+  if claim != 'highest':
+    assert verdict(result, claim, rows(settings, without)) == ('not run', '')
+
+
+def test_every_claim_is_tried_and_belongs_to_a_result():
+  assert {(claim.result, claim.text) for claim in claims.CLAIMS} == {
+    (case[0], TEXTS[case[1]]) for case in CASES
+  }
+
+
+def test_the_highest_of_a_table_without_the_usual_methods_is_not_run():
+  assert (
+    verdict('table4', 'highest', rows(FACES, {'advmix': (0.7, 0.8), 'nominal': (0.2, 0.4)}))[0] == 'not run'
+  )
+
+
+def test_a_gap_that_closes_in_the_end_but_widens_on_the_way_fails():
+  wider = FIGURE_7 | {'at': (0.45, 0.40, 0.93), 'mixup': (0.35, 0.30, 0.90), 'nominal': (0.30, 0.30, 0.90)}
+  found, numbers = verdict('figure7', 'closes', rows(SIGMAS, wider))
+  assert found == 'fails' and 'gap at σ = 0 − gap at σ = 0.2' in numbers
+
+
+def test_the_standard_error_is_that_of_the_mean_and_of_the_test_images():
+  """0.06 above, sd 0.03 of nine seeds each: sqrt(2) of 0.01; 100 images of which half are right: 0.05."""
+  pair = {'randmix': (0.5, 0.5, 0.5), 'advmix': (0.56, 0.56, 0.56)}
+  found = rows(COLUMNS, pair, sd=0.03, seeds=9)
+  table = claims.Table(found)
+  assert table.error('unbiased', 'advmix') == pytest.approx(0.01)
+  difference = table.difference('', ('unbiased', 'advmix'), ('unbiased', 'randmix'))
+  assert difference.value == pytest.approx(0.06) and difference.error == pytest.approx(0.01 * 2**0.5)
+  assert verdict('table1', 'randmix', found)[0] == 'holds'
+  few = rows(COLUMNS, pair, sd=0.03, seeds=9, num_examples=100)
+  assert claims.Table(few).error('unbiased', 'randmix') == pytest.approx((0.01**2 + 0.05**2) ** 0.5)
+  assert verdict('table1', 'randmix', few)[0] == 'within noise'
+
+
+def test_two_standard_errors_are_the_border():
+  assert claims.Difference('', 0.0201, 0.01).verdict == 'holds'
+  assert claims.Difference('', 0.02, 0.01).verdict == 'within noise'
+  assert claims.Difference('', -0.02, 0.01).verdict == 'within noise'
+  assert claims.Difference('', -0.0201, 0.01).verdict == 'fails'
+  assert claims.Difference('', 0.0, 0.0).verdict == 'within noise'
+
+
+def test_numbers_are_those_that_decide():
+  _, numbers = verdict('table2', 'loses', rows(REDS, TABLE_2))
+  assert numbers == 'loss of randmix − 15 = +20.0 ± 0.2'
+  _, numbers = verdict('figure7', 'above', rows(SIGMAS, FIGURE_7))
+  assert numbers.startswith('σ = 0.4: randmix − at = +5.0')  # The smallest.
+
+
+def test_one_seed_has_no_spread_and_that_is_said():
+  single = rows(REDS, TABLE_2, sd=None, seeds=1, num_examples=10_000)
+  found, numbers = verdict('table2', 'loses', single)
+  assert found == 'holds' and numbers.endswith('(one seed: its spread is not known and left out)')
