@@ -189,9 +189,9 @@ def save_strength(path: str | os.PathLike, found: Mapping[str, Any]) -> pathlib.
   _panel(steps, f'steps K, with Nr = {axis["num_restarts"]}')
   _panel(radius, f'radius epsilon, with Nr = {axis["num_restarts"]}, K = {axis["num_steps"]}')
   restarts.set_xscale('log')
-  restarts.set_xticks(axis['restarts'], axis['restarts'])
+  restarts.set_xticks(axis['restarts'], [str(n) for n in axis['restarts']])
   restarts.minorticks_off()
-  steps.set_xticks(range(len(axis['steps'])), axis['steps'])
+  steps.set_xticks(range(len(axis['steps'])), [str(k) for k in axis['steps']])
   radius.set_xticks(range(len(axis['epsilons'])), [f'{e:g}' for e in axis['epsilons']])
   here = (
     axis['num_restarts'],

@@ -4,6 +4,7 @@ Reads what the other stages left and changes nothing of theirs. Each part is kep
 the settings it was made with, so that a rerun does what is missing or was made with other settings.
 """
 
+import functools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -51,35 +52,51 @@ class Unavailable(BadInputError):
 
 def parts(subject: Subject) -> dict[str, Callable[[], dict]]:
   """What is measured, by name; each returns its numbers, from its file where that is of these settings."""
-
-  def with_reference(measure: Callable[[Subject, reference.Reference], dict], name: str, figures: list[str]):
-    def make() -> dict:
-      given = reference_of(subject)
-      settings = {
-        'reference': given.name,
-        'fingerprint': given.fingerprint,
-        'has_latents': subject.has_latents,
-      }
-      kept = kept_part(subject, name, settings, figures, lambda: measure(subject, given))
-      return {'reference': given.name, 'reference_is': given.words} | kept
-
-    return make
-
-  def encoder() -> dict:
-    needs_latents(subject)
-    needs_classifiers(subject)
-    return with_reference(reconstructions.measure, 'encoder', ['encoder'])()
-
-  def colours() -> dict:
-    needs_latents(subject)
-    return kept_part(subject, 'nuisance', {}, ['colours'], lambda: nuisance.measure(subject))
-
   return {
-    'levels': with_reference(levels.measure, 'levels', ['levels', 'levels_pictures']),
-    'encoder': encoder,
-    'nuisance': colours,
+    'levels': lambda: with_reference(
+      subject,
+      'levels',
+      ('num_images', 'num_draws', 'tolerance'),
+      ['levels', 'levels_pictures'],
+      levels.measure,
+    ),
+    'encoder': lambda: encoder(subject),
+    'nuisance': lambda: colours(subject),
     'attack': lambda: attack(subject),
   }
+
+
+def with_reference(
+  subject: Subject,
+  name: str,
+  keys: tuple[str, ...],
+  figures: list[str],
+  measure: Callable[[Subject, reference.Reference], dict],
+) -> dict:
+  """A part that asks the reference, see `kept_part`, with which reference it was."""
+  given = reference_of(subject)
+  others = {
+    'reference': given.name,
+    'fingerprint': given.fingerprint,
+    'has_latents': subject.has_latents,
+  }
+  found = kept_part(subject, name, keys, figures, lambda: measure(subject, given), others)
+  return {'reference': given.name, 'reference_is': given.words} | found
+
+
+def encoder(subject: Subject) -> dict:
+  """What the encoder loses."""
+  needs_latents(subject)
+  needs_classifiers(subject)
+  keys = ('num_images', 'methods')
+  return with_reference(subject, 'encoder', keys, ['encoder'], reconstructions.measure)
+
+
+def colours(subject: Subject) -> dict:
+  """Which colours are reached."""
+  needs_latents(subject)
+  keys = ('num_images', 'num_draws', 'colour_distance')
+  return kept_part(subject, 'nuisance', keys, ['colours'], lambda: nuisance.measure(subject))
 
 
 def reference_of(subject: Subject) -> reference.Reference:
@@ -113,9 +130,13 @@ def attack(subject: Subject) -> dict:
   measured = {}
   for method in subject.methods:
     has_results = (experiment.workdir.path / 'evaluate' / f'{experiment.classifiers(method)[0]}.npz').exists()
-    settings = {'has_results': has_results}
     measured[method] = kept_part(
-      subject, f'attack-{method}', settings, [], lambda method=method: strength.measure(method)
+      subject,
+      f'attack-{method}',
+      ('num_attacked', 'restarts', 'steps', 'epsilons'),
+      [],
+      functools.partial(strength.measure, method),
+      {'has_results': has_results},
     )
   found = {'axes': strength.axes, 'methods': measured}
   diagnostic_charts.save_strength(subject.folder / 'attack.png', found)
@@ -124,15 +145,30 @@ def attack(subject: Subject) -> dict:
 
 
 def kept_part(
-  subject: Subject, name: str, settings: dict[str, object], figures: list[str], measure: Callable[[], dict]
+  subject: Subject,
+  name: str,
+  keys: tuple[str, ...],
+  figures: list[str],
+  measure: Callable[[], dict],
+  others: dict[str, Any] | None = None,
 ) -> dict:
-  """What `measure` finds, from its file where that was made with the same settings and has its figures."""
+  """What a part found: from its file where that was made with the same settings and has its figures.
+
+  Args:
+    subject: of the run.
+    name: of the part.
+    keys: of `config.diagnose`, those that it depends on.
+    figures: that `measure` draws.
+    measure: makes the part.
+    others: what else it depends on.
+  """
   interruption.check()
   file = subject.folder / 'parts' / f'{name}.json'
-  settings = json.loads(json.dumps(settings | subject.settings.to_dict()))  # As they are read again.
+  settings = {key: subject.settings[key] for key in keys} | (others or {})
+  settings = json.loads(json.dumps(settings))  # As they are read again.
   if file.exists() and all((subject.folder / f'{figure}.png').exists() for figure in figures):
     kept = read_json(file)
-    if kept['settings'] == settings:
+    if isinstance(kept, dict) and kept.get('settings') == settings and 'found' in kept:
       found: dict = kept['found']
       return found
   print(f'diagnose: {name}', flush=True)
@@ -142,7 +178,7 @@ def kept_part(
 
 
 def result(subject: Subject, found: dict, missing: dict[str, str]) -> dict:
-  """The contents of `diagnostics.json`; no times or paths in it, so that equal runs give equal bytes."""
+  """The contents of `diagnostics.json`; no times in it, so that equal runs give equal bytes."""
   config = subject.experiment.config
   return {
     'seed': config.seed,

@@ -60,7 +60,8 @@ def measure(subject: Subject, reference: Reference) -> dict:
     test = f'{subject.attacked_part} images'
     looked_at = {'training images': subject.train, test: subject.test} | looked_at
   first = next(iter(looked_at))
-  lines, seen = {}, {}
+  lines: dict[str, dict] = {}
+  seen: dict[str, np.ndarray] = {}
   for name, examples in looked_at.items():
     lines[name], seen[name] = curve(subject, reference, examples, name, levels)
   control = recoloured_agreement(subject, reference)
@@ -132,10 +133,9 @@ def by_class(labels: np.ndarray, seen: np.ndarray, num_classes: int) -> list[dic
     counts = np.bincount(seen[:, labels == k].ravel(), minlength=num_classes)
     others = np.where(np.arange(num_classes) == k, -1, counts)
     total = max(1, int(counts.sum()))
-    rows.append(
-      {'kept': counts[k] / total, 'taken_for': int(others.argmax()), 'share': max(0, others.max()) / total}
-    )
-  return [{key: value if key == 'taken_for' else float(value) for key, value in row.items()} for row in rows]
+    kept, share = float(counts[k] / total), float(max(0, others.max()) / total)
+    rows.append({'kept': kept, 'taken_for': int(others.argmax()), 'share': share})
+  return rows
 
 
 def save_pictures(subject: Subject, reference: Reference, examples: Examples) -> None:

@@ -20,7 +20,7 @@ def measure(subject: Subject, reference: Reference) -> dict:
   }
   found: dict = {}
   for name, (examples, positions) in parts.items():
-    errors = np.asarray(subject.encoded(name).error, np.float64)
+    errors = np.asarray(subject.latents(name).error, np.float64)
     own = errors[positions]
     quarters = np.array_split(own.argsort(kind='stable'), NUM_GROUPS)
     found[name] = {

@@ -40,10 +40,12 @@ FILE = 'classifier.safetensors'
 
 
 class Reference(NamedTuple):
-  """Attributes:
-  name: recoloured, a method of the run, or a folder.
-  predict: `images [N, H, W, 3] uint8 -> [N]` int.
-  fingerprint: of its parameters.
+  """A classifier that is asked what images show.
+
+  Attributes:
+    name: recoloured, a method of the run, or a folder.
+    predict: `images [N, H, W, 3] uint8 -> [N]` int.
+    fingerprint: of its parameters.
   """
 
   name: str

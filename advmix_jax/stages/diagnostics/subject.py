@@ -9,12 +9,11 @@ import numpy as np
 
 from advmix_jax import batched, interruption, mixing, parallel
 from advmix_jax.data import subsets
-from advmix_jax.encoding import Encoded
 from advmix_jax.evaluation import predictions
 from advmix_jax.ranges import to_uint8
 from advmix_jax.stages.encode import load_latents
 from advmix_jax.stages.experiment import Experiment
-from advmix_jax.types import Array, Dataset, PyTree
+from advmix_jax.types import PyTree
 
 _STREAM = 31  # Of random numbers, so that no two draws of one seed are the same.
 
@@ -122,23 +121,15 @@ class Subject:
     """Those images."""
     return Examples(*(x[self.test_positions] for x in self.attacked))
 
-  @property
-  def train_part(self) -> Dataset:
-    """All training images."""
-    return self.experiment.splits.train
-
-  def encoded(self, part: str) -> Encoded[np.ndarray]:
-    """Latents and errors of all images of a part."""
-    return self.latents(part)
-
   def fresh(self, name: str, count: int) -> np.ndarray:
     """`map(z) [count, L, D]` for fresh z; other names give independent draws."""
     keys = jax.random.split(self.experiment.key(f'diagnose/{name}'), count)
 
-    def draw(at: np.ndarray) -> Array:
-      return self._draw_w(self.generator, keys[at])
+    def draw(at: np.ndarray) -> np.ndarray:
+      interruption.check()
+      return np.asarray(self._draw_w(self.generator, keys[at]))
 
-    return batched.in_batches(lambda at: np.asarray(draw(at)), np.arange(count), self.batch_size)
+    return batched.in_batches(draw, np.arange(count), self.batch_size)
 
   def mixed(self, w: np.ndarray, other: np.ndarray, level: int) -> np.ndarray:
     """Images `[N, H, W, 3]` uint8 with the first `level` rows of `w [N, L, D]` and the rest of `other`.
