@@ -136,7 +136,7 @@ def test_settings_of_diagnostics_are_checked_and_change_nothing_else():
   config, other = default.get_config(), default.get_config()
   other.diagnose.num_images = 7
   assert config_hash(config) == config_hash(other)
-  with other.unlocked():
+  with other.unlocked(), other.ignore_type():
     other.diagnose.methods = 'advmix,mixmix'
   config_check.split_names(other)
   with pytest.raises(BadInputError, match=r'config.diagnose.methods: found mixmix, expected some of nominal'):

@@ -34,7 +34,7 @@ def save_levels(path: str | os.PathLike, found: Mapping[str, Any]) -> pathlib.Pa
     The path.
   """
   figure = style.new_figure(11.0, 4.3)
-  left, right = figure.subplots(1, 2)
+  left, right = figure.subplots(1, 2, squeeze=False)[0]
   levels = np.array(found['levels'])
   for i, (name, line) in enumerate(found['lines'].items()):
     look: dict[str, Any] = {'color': style.CYCLE[i], 'linestyle': style.LINE_STYLES[i], 'marker': MARKERS[i]}
@@ -119,7 +119,7 @@ def save_colours(
     The path.
   """
   figure = style.new_figure(11.0, 6.6)
-  all_axes = figure.subplots(2, 3)
+  all_axes = figure.subplots(2, 3, squeeze=False)
   for axes, (name, rgb) in zip(all_axes[0], points.items(), strict=True):
     hsv = rgb_to_hsv(np.clip(rgb, 0, 1))
     _panel(axes, 'hue, degrees')
@@ -171,7 +171,7 @@ def save_strength(path: str | os.PathLike, found: Mapping[str, Any]) -> pathlib.
   """
   figure = style.new_figure(13.0, 4.1)
   axis = found['axes']
-  restarts, steps, radius = figure.subplots(1, 3, sharey=True)
+  restarts, steps, radius = figure.subplots(1, 3, sharey=True, squeeze=False)[0]
   for i, (method, numbers) in enumerate(found['methods'].items()):
     title = style.method_title(method)
     look: dict[str, Any] = {'color': _colour(method, i), 'marker': MARKERS[i % len(MARKERS)], 'markersize': 5}

@@ -1,8 +1,12 @@
 """Does mixing leave the label alone, and from which level on?"""
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 
 from advmix_jax.data import coloured
+from advmix_jax.progress import track
 from advmix_jax.report import diagnostic_charts, style
 from advmix_jax.report.layout import Row, lay_out
 from advmix_jax.stages.diagnostics.reference import Reference
@@ -62,8 +66,10 @@ def measure(subject: Subject, reference: Reference) -> dict:
   first = next(iter(looked_at))
   lines: dict[str, dict] = {}
   seen: dict[str, np.ndarray] = {}
-  for name, examples in looked_at.items():
-    lines[name], seen[name] = curve(subject, reference, examples, name, levels)
+  with track('diagnose levels', len(looked_at) * len(levels)) as update:
+    for i, (name, examples) in enumerate(looked_at.items()):
+      show = functools.partial(lambda i, name, level: update(i * len(levels) + level + 1, name), i, name)
+      lines[name], seen[name] = curve(subject, reference, examples, name, levels, show)
   control = recoloured_agreement(subject, reference)
   agreement = np.array(lines[first]['agreement'])
   threshold = min([agreement[-1], *([] if control is None else [control])]) - subject.settings.tolerance
@@ -87,7 +93,12 @@ def measure(subject: Subject, reference: Reference) -> dict:
 
 
 def curve(
-  subject: Subject, reference: Reference, examples: Examples, name: str, levels: list[int]
+  subject: Subject,
+  reference: Reference,
+  examples: Examples,
+  name: str,
+  levels: list[int],
+  progress: Callable[[int], None],
 ) -> tuple[dict, np.ndarray]:
   """Agreement at every level, and what the reference sees in mixes at the run's level `[D, N]`."""
   before = reference.predict(examples.images)
@@ -104,6 +115,7 @@ def curve(
     line['changed'].append(changed_share(reconstructed, mixes))
     if level == subject.experiment.decoder.mixing_level:
       at_run_level = after
+    progress(level)
   return line | {
     'num_images': len(before),
     'accuracy': float((before == examples.labels).mean()),

@@ -1,7 +1,10 @@
 """Sections that show what the stage diagnose measured."""
 
+import pathlib
+
 from advmix_jax.report.page import Section
 from advmix_jax.stages import diagnose
+from advmix_jax.stages.experiment import require
 from advmix_jax.stages.sections.scene import Scene
 from advmix_jax.workdir import read_json
 
@@ -81,4 +84,6 @@ def diagnostics(scene: Scene) -> list[Section]:
         'Loss at each step of the first restart over all these images.',
       ),
     ]
+  for section in sections:
+    require(pathlib.Path(section.figure or folder), 'diagnose')
   return sections
