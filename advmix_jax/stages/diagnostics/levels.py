@@ -1,8 +1,5 @@
 """Does mixing leave the label alone, and from which level on?"""
 
-import functools
-from collections.abc import Callable
-
 import numpy as np
 
 from advmix_jax.data import coloured
@@ -66,10 +63,8 @@ def measure(subject: Subject, reference: Reference) -> dict:
   first = next(iter(looked_at))
   lines: dict[str, dict] = {}
   seen: dict[str, np.ndarray] = {}
-  with track('diagnose levels', len(looked_at) * len(levels)) as update:
-    for i, (name, examples) in enumerate(looked_at.items()):
-      show = functools.partial(lambda i, name, level: update(i * len(levels) + level + 1, name), i, name)
-      lines[name], seen[name] = curve(subject, reference, examples, name, levels, show)
+  for name, examples in looked_at.items():
+    lines[name], seen[name] = curve(subject, reference, examples, name, levels)
   control = recoloured_agreement(subject, reference)
   agreement = np.array(lines[first]['agreement'])
   threshold = min([agreement[-1], *([] if control is None else [control])]) - subject.settings.tolerance
@@ -93,29 +88,25 @@ def measure(subject: Subject, reference: Reference) -> dict:
 
 
 def curve(
-  subject: Subject,
-  reference: Reference,
-  examples: Examples,
-  name: str,
-  levels: list[int],
-  progress: Callable[[int], None],
+  subject: Subject, reference: Reference, examples: Examples, name: str, levels: list[int]
 ) -> tuple[dict, np.ndarray]:
   """Agreement at every level, and what the reference sees in mixes at the run's level `[D, N]`."""
   before = reference.predict(examples.images)
   reconstructed = subject.decoded(examples.w)
   line: dict[str, list[float]] = {'agreement': [], 'standard_error': [], 'label': [], 'changed': []}
   at_run_level = np.zeros(0)
-  for level in levels:
-    mixes = subject.random_mixes(examples, f'levels/{name}', level)
-    after = np.stack([reference.predict(mix) for mix in mixes])
-    agrees = (after == before[None]).mean(axis=0)
-    line['agreement'].append(float(agrees.mean()))
-    line['standard_error'].append(float(agrees.std(ddof=1) / np.sqrt(len(agrees))))
-    line['label'].append(float((after == examples.labels[None]).mean()))
-    line['changed'].append(changed_share(reconstructed, mixes))
-    if level == subject.experiment.decoder.mixing_level:
-      at_run_level = after
-    progress(level)
+  with track(f'diagnose levels, {name}', len(levels)) as update:
+    for level in levels:
+      mixes = subject.random_mixes(examples, f'levels/{name}', level)
+      after = np.stack([reference.predict(mix) for mix in mixes])
+      agrees = (after == before[None]).mean(axis=0)
+      line['agreement'].append(float(agrees.mean()))
+      line['standard_error'].append(float(agrees.std(ddof=1) / np.sqrt(len(agrees))))
+      line['label'].append(float((after == examples.labels[None]).mean()))
+      line['changed'].append(changed_share(reconstructed, mixes))
+      if level == subject.experiment.decoder.mixing_level:
+        at_run_level = after
+      update(level + 1, '')
   return line | {
     'num_images': len(before),
     'accuracy': float((before == examples.labels).mean()),
