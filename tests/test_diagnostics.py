@@ -61,6 +61,7 @@ def test_colour_tells_the_class_of_what_is_coloured_by_it_and_no_image_is_asked_
   by_class = colouring.default_mean_colours()[labels]
   sources = np.arange(300)
   assert nuisance.class_from_colour(by_class, labels, sources) == 1
+  assert nuisance.class_from_colour(by_class[:20], labels[:20], sources[:20]) == 1  # Two of each class.
   assert nuisance.class_from_colour(rng.random((300, 3)), labels, sources) < 0.2
   # Thirty mixes of each of ten images, each image with a colour of its own: others know nothing of it.
   assert nuisance.class_from_colour(by_class, labels, labels) == 0
@@ -136,8 +137,7 @@ def test_settings_of_diagnostics_are_checked_and_change_nothing_else():
   config, other = default.get_config(), default.get_config()
   other.diagnose.num_images = 7
   assert config_hash(config) == config_hash(other)
-  with other.unlocked(), other.ignore_type():
-    other.diagnose.methods = 'advmix,mixmix'
+  other.diagnose.methods = ('advmix, mixmix',)  # As the command line may give it.
   config_check.split_names(other)
   with pytest.raises(BadInputError, match=r'config.diagnose.methods: found mixmix, expected some of nominal'):
     config_check.check_values(other)

@@ -8,7 +8,7 @@ from advmix_jax.stages.diagnostics.subject import Subject
 
 BRIGHT = 0.9  # Pixels of at least this share of the brightest make a digit's colour.
 DISTANCES = np.linspace(0, 0.5, 51)  # In RGB of [0, 1].
-NEIGHBOURS = 10
+NEIGHBOURS = 10  # At most.
 
 
 def ink_colours(images: np.ndarray) -> np.ndarray:
@@ -39,10 +39,12 @@ def class_from_colour(colours: np.ndarray, labels: np.ndarray, sources: np.ndarr
     labels: `[N]` int32.
     sources: `[N]`, the image that each was made of; no image is asked about itself.
   """
+  # Of no more than half of the images of a class: with few images the others would outvote them.
+  neighbours = max(1, min(NEIGHBOURS, len(np.unique(sources)) // (2 * len(np.unique(labels)))))
   right = 0
   for colour, label, source in zip(colours, labels, sources, strict=True):
     distance = np.where(sources == source, np.inf, ((colours - colour) ** 2).sum(axis=1))
-    nearest_labels = labels[np.argsort(distance, kind='stable')[:NEIGHBOURS]]
+    nearest_labels = labels[np.argsort(distance, kind='stable')[:neighbours]]
     right += int(np.bincount(nearest_labels).argmax() == label)
   return right / len(labels)
 
