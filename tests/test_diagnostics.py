@@ -27,6 +27,11 @@ def test_the_lowest_level_from_which_on_the_class_survives_is_suggested(agreemen
   assert levels.suggested_level(np.array(agreement), threshold) == level
 
 
+def test_where_most_is_lost_is_named_too():
+  assert levels.steepest_fall(np.array([0.1, 0.1, 0.2, 0.4, 0.9, 0.92, 0.99])) == 4
+  assert levels.steepest_fall(np.array([0.1, 0.9, 1.0])) == 1
+
+
 def test_change_is_measured_by_the_distance_between_images():
   images = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 3)).astype(np.uint8)
   assert levels.changed_share(images, images[None]) == 0

@@ -227,5 +227,8 @@ def about_level(levels: dict) -> str:
     f'{agreement[run]:.1%} of the random mixes ({source}), and in {agreement[-1]:.1%} where nothing is mixed.'
   )
   if suggested is None:
-    return f'{text} No level keeps the class as often as {levels["threshold"]:.1%}.'
+    return (
+      f'{text} No level keeps the class as often as {levels["threshold"]:.1%}; '
+      f'it is lost most below level {levels["falls_most_below"]}.'
+    )
   return f'{text} The lowest level that keeps it as often as {levels["threshold"]:.1%} is {suggested}.'

@@ -30,6 +30,11 @@ def suggested_level(agreement: np.ndarray, threshold: float) -> int | None:
   return int(below[-1]) + 2 if len(below) else 1
 
 
+def steepest_fall(agreement: np.ndarray) -> int:
+  """The level in 1..L - 1 below which agreement `[L + 1]` falls most."""
+  return 1 + int(np.diff(agreement[:-1]).argmax())
+
+
 def changed_share(images: np.ndarray, mixes: np.ndarray) -> float:
   """How far mixes are from what they were made of, as a share of how far two images are from each other.
 
@@ -77,6 +82,7 @@ def measure(subject: Subject, reference: Reference) -> dict:
     'suggested_from': first,
     'threshold': float(threshold),
     'suggested_level': suggested_level(agreement, threshold),
+    'falls_most_below': steepest_fall(agreement),
     'suggested_level_by_generated_images': suggested_level(
       alone, min([1.0, *([] if control is None else [control])]) - subject.settings.tolerance
     ),
