@@ -50,7 +50,9 @@ def save_levels(path: str | os.PathLike, found: Mapping[str, Any]) -> pathlib.Pa
   )
   suggested = found['suggested_level']
   words = f'this run: {found["run_level"]}' + (
-    f', suggested: {suggested}' if suggested is not None else ', none suggested'
+    f', suggested: {suggested}'
+    if suggested is not None
+    else f', none suggested; most is lost below {found["falls_most_below"]}'
   )
   for axes in (left, right):
     _panel(axes, 'mixing level: rows of the latents that are kept')
@@ -97,7 +99,7 @@ def save_reconstructions(path: str | os.PathLike, found: Mapping[str, Any]) -> p
     axes.set_ylim(0, 103)
     axes.set_ylabel('accuracy, %')
     axes.set_title(
-      f'{part}: {numbers["num_images"]} images; median error of all {numbers["num_encoded"]}: '
+      f'{part}: {numbers["num_images"]} images\nmedian error of all {numbers["num_encoded"]}: '
       f'{numbers["quantiles"]["0.5"]:.2g} of a variance of {numbers["variance_of_images"]:.2g}',
       fontsize=9,
     )
@@ -140,7 +142,7 @@ def save_colours(
   covered.set_ylim(0, 103)
   covered.set_ylabel('share of test colours, %')
   covered.set_title(f'Reached within {found["distance"]:g}', fontsize=9)
-  covered.legend(loc='lower right', frameon=False, fontsize=8)
+  covered.legend(loc='lower right', framealpha=0.9, edgecolor='white', fontsize=8)
   for axes, channel, words in ((values, 2, 'value (brightness)'), (hues, 0, 'hue, degrees')):
     _panel(axes, words)
     scale = 360 if channel == 0 else 1
