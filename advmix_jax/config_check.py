@@ -134,6 +134,19 @@ RULES: dict[str, Rule] = {
   'evaluate.start_from': _one_of('original', 'reconstruction'),
   'evaluate.select': _one_of('first_error', 'highest_loss'),
   'report.num_examples': COUNT_FROM_1,
+  'diagnose.reference': (lambda v: isinstance(v, str) and v != '', 'auto | recoloured | a method | a folder'),
+  'diagnose.reference_epochs': ABOVE_0,
+  'diagnose.num_images': COUNT_FROM_1,
+  'diagnose.num_draws': COUNT_FROM_1,
+  'diagnose.tolerance': SHARE,
+  'diagnose.colour_distance': ABOVE_0,
+  'diagnose.num_attacked': COUNT_FROM_1,
+  'diagnose.restarts': (
+    lambda v: len(v) > 0 and all(COUNT_FROM_1[0](x) for x in v),
+    'whole numbers of at least 1',
+  ),
+  'diagnose.steps': (lambda v: len(v) > 0 and all(COUNT[0](x) for x in v), 'whole numbers of at least 0'),
+  'diagnose.epsilons': (lambda v: len(v) > 0 and all(AT_LEAST_0[0](x) for x in v), 'numbers of at least 0'),
   'checkpoint.seconds': ABOVE_0,
   'checkpoint.keep': COUNT_FROM_1,
   'devices': COUNT,
@@ -173,10 +186,12 @@ def check_values(config: ConfigDict) -> None:
   for size in config.generator.batch_sizes:
     parallel.check_divisible(size, 'an entry of config.generator.batch_sizes')
   check_parts(config)
-  unknown = [name for name in config.train.methods if name not in METHODS]
-  if unknown or not config.train.methods:
-    found = ', '.join(unknown) or 'none'
-    raise BadInputError(f'config.train.methods: found {found}, expected some of {", ".join(METHODS)}')
+  for part in ('train', 'diagnose'):
+    names = config[part].methods
+    unknown = [name for name in names if name not in METHODS]
+    if unknown or not names:
+      found = ', '.join(unknown) or 'none'
+      raise BadInputError(f'config.{part}.methods: found {found}, expected some of {", ".join(METHODS)}')
 
 
 def check_rules(config: ConfigDict) -> None:
@@ -215,7 +230,12 @@ def check_part(key: str, part: int, batch_size: int) -> None:
 
 def split_names(config: ConfigDict) -> None:
   """Lets lists of names be written `a,b` on the command line, as well as `('a', 'b')`."""
-  for owner, key in ((config, 'stages'), (config.train, 'methods'), (config.encode, 'feature_layers')):
+  for owner, key in (
+    (config, 'stages'),
+    (config.train, 'methods'),
+    (config.diagnose, 'methods'),
+    (config.encode, 'feature_layers'),
+  ):
     value = owner[key]
     parts = [value] if isinstance(value, str) else value
     owner[key] = tuple(name.strip() for part in parts for name in str(part).split(',') if name.strip())

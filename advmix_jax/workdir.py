@@ -26,6 +26,7 @@ FREE_KEYS = (
   'checkpoint',
   'watchdog',
   'log_every_steps',
+  'diagnose',
   'compile_cache',
   'devices',
   'distributed',

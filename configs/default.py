@@ -180,6 +180,26 @@ def get_config() -> ml_collections.ConfigDict:
   c.report = ml_collections.ConfigDict()
   c.report.num_examples = 8  # Columns of the picture grids.
 
+  # Of the stage diagnose (docs/diagnostics.md). They change nothing else: a run may go on with other values.
+  c.diagnose = ml_collections.ConfigDict()
+  # Whose word is taken for what a mixed image shows. recoloured (digits and MNIST): a classifier trained on
+  # training images in colours independent of the label | a method of the run | a folder of another run, or of
+  # a classifier in it | auto: recoloured where that can be, else the first there is of advmix, randmix, ...
+  c.diagnose.reference = 'auto'
+  c.diagnose.reference_epochs = 15.0  # Of the recoloured reference.
+  c.diagnose.num_images = 512  # Training images (at most half of them), and attacked images; drawn by seed.
+  c.diagnose.num_draws = 4  # Random mixes of each.
+  # The level that is suggested is the lowest from which on the reference agrees with itself as often as on
+  # reconstructions (or, where that is less, on recoloured originals), less this share.
+  c.diagnose.tolerance = 0.02
+  c.diagnose.colour_distance = 0.1  # Colours as near as this, in RGB of [0, 1], count as reached.
+  c.diagnose.methods = ('advmix', 'randmix', 'nominal')  # Whose classifiers are measured, if they are there.
+  c.diagnose.num_attacked = 100  # Of the attacked images, for the attack's strength; drawn by seed.
+  c.diagnose.restarts = (1, 2, 5, 10, 20)  # Nr, with K as in evaluate.
+  c.diagnose.steps = (0, 1, 2, 5, 10, 20, 40)  # K, with Nr as in evaluate.
+  # With Nr and K as in evaluate; steps are larger or smaller as the box is.
+  c.diagnose.epsilons = (0.01, 0.03, 0.1, 0.3)
+
   c.checkpoint = ml_collections.ConfigDict()
   c.checkpoint.seconds = 30.0  # Time between checkpoints; a stage also saves at its end.
   c.checkpoint.keep = 2

@@ -37,6 +37,13 @@ def get_config() -> ml_collections.ConfigDict:
   c.evaluate.num_examples = 30
   c.evaluate.batch_size = 32
   c.report.num_examples = 4
+  c.diagnose.reference_epochs = 4.0
+  c.diagnose.num_images = 24
+  c.diagnose.num_draws = 2
+  c.diagnose.num_attacked = 16
+  c.diagnose.restarts = (1, 2, 3)
+  c.diagnose.steps = (0, 2, 3)
+  c.diagnose.epsilons = (0.03, 0.3)
   c.checkpoint.seconds = 1.0
   c.log_every_steps = 5
   return c

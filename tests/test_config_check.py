@@ -39,7 +39,12 @@ def complaint(config: ConfigDict) -> str:
 def test_every_key_has_a_rule():
   """`data.*` and `seed` are checked with the data, names of stages and methods against their tables."""
   values = flatten(default.get_config().to_dict())
-  elsewhere = {key for key in values if key.startswith('data.')} | {'seed', 'stages', 'train.methods'}
+  elsewhere = {key for key in values if key.startswith('data.')} | {
+    'seed',
+    'stages',
+    'train.methods',
+    'diagnose.methods',
+  }
   elsewhere |= {'encode.vgg16_weights', 'generator.path'}  # Checked together with what they replace.
   flags = {key for key, value in values.items() if isinstance(value, bool)}
   assert set(RULES) == set(values) - elsewhere - flags
@@ -66,6 +71,10 @@ BAD_BY_KEY = {
   'encode.layer_weights': ((-1.0,), (math.nan, 1.0), ('a',)),
   'cutout.size': (-1,),
   'train.seed': (-2,),
+  'diagnose.reference': ('',),
+  'diagnose.restarts': ((), (1, 0), (1.5,)),
+  'diagnose.steps': ((), (-1,), (2.5,)),
+  'diagnose.epsilons': ((), (0.03, -0.1), (math.nan,)),
 }
 
 

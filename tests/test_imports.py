@@ -30,6 +30,7 @@ ALLOWED = {
   'slot_queue': BASE,
   'refill': (*BASE, 'projection', 'mixing', 'attack', 'slot_queue'),
   'evaluation': (*BASE, 'refill', 'slot_queue'),
+  'attack_trace': (*BASE, 'projection', 'attack', 'refill', 'batched'),
   'curvature': (*BASE, 'mixing', 'encoding'),
   'encode_refill': (*BASE, 'mixing', 'encoding', 'slot_queue'),
   # Beside the column.

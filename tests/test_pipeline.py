@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,6 +98,33 @@ def test_the_same_command_again_skips_what_is_there(launch, finished):
   assert 'accuracy on the test images' in again.stdout
 
 
+def test_a_finished_run_is_diagnosed_the_same_each_time(launch, finished):
+  before = results(finished)
+  folder = finished / 'diagnostics'
+  flags = (
+    *smoke_flags(finished),
+    '--config.diagnose.num_images=20',
+  )  # Other settings than the run's are fine.
+  done = launch('diagnose', *flags)
+  assert done.returncode == 0, done.stderr
+  assert 'At the mixing level of this run, 4' in done.stdout
+  text = (folder / 'diagnostics.json').read_bytes()
+  found = json.loads(text)
+  assert found['levels']['reference'] == 'recoloured' and len(found['levels']['levels']) == 7
+  advmix = found['attack']['methods']['advmix']
+  assert advmix['same_as_evaluate'] >= 0.9 and all(x['holds'] for x in advmix['more_is_not_weaker'].values())
+  assert set(found['encoder']['train']['accuracy']) == {'advmix', 'randmix', 'nominal', 'reference'}
+  figures = {'levels', 'levels_pictures', 'encoder', 'colours', 'attack', 'loss'}
+  assert {path.stem for path in folder.glob('*.png')} == figures
+  again = launch('diagnose', *flags)
+  assert 'diagnose: ' not in again.stdout  # Every part is there.
+  (folder / 'parts' / 'levels.json').unlink()
+  shutil.rmtree(folder / 'reference')
+  again = launch('diagnose', *flags)
+  assert 'diagnose: levels' in again.stdout and 'diagnose: attack' not in again.stdout
+  assert (folder / 'diagnostics.json').read_bytes() == text and results(finished) == before
+
+
 def refused(done: subprocess.CompletedProcess[str]) -> str:
   """The one line of a command that ended for bad input."""
   assert done.returncode == 2, (done.returncode, done.stderr)
@@ -177,7 +205,8 @@ def test_a_dry_run_trains_nothing(launch, tmp_path):
 
 
 @pytest.mark.parametrize(
-  'stage, first', [('train', 'encode'), ('encode', 'train_gan'), ('evaluate', 'encode')]
+  'stage, first',
+  [('train', 'encode'), ('encode', 'train_gan'), ('evaluate', 'encode'), ('diagnose', 'train_gan')],
 )
 def test_a_stage_alone_names_the_stage_to_run_first(launch, tmp_path, stage, first):
   assert f'run the stage {first} first' in refused(launch(stage, *smoke_flags(tmp_path)))

@@ -87,6 +87,27 @@ def load(config: 'ml_collections.ConfigDict', resolution: int) -> Splits:
   )
 
 
+def recolourer(config: 'ml_collections.ConfigDict', part: Dataset) -> Callable[[np.ndarray, int], np.ndarray]:
+  """Gives images of the training pool other colours, which do not depend on the label.
+
+  Args:
+    config: the whole configuration, of digits.
+    part: `train` or `validation`, as `load` gives it.
+
+  Returns:
+    `(positions [B] in the part, draw) -> images [B, H, W, 3]` uint8, in colours drawn as for the test by
+    `config.seed` and the number `draw`.
+  """
+  source = SOURCES[config.data.name]
+  grey = source.read(config, config.data.resolution)[0].grey
+
+  def recoloured(positions: np.ndarray, draw: int) -> np.ndarray:
+    colours = colouring.independent_colours(len(positions), source.is_rgb, config.seed, draw)
+    return colouring.colour_digits(grey[part.index[positions]], colours)
+
+  return recoloured
+
+
 def check_config(config: 'ml_collections.ConfigDict') -> None:
   """Checks the keys that matter to digits, without reading any file.
 

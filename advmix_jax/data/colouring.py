@@ -13,7 +13,7 @@ NUM_CLASSES = 10
 RGB = np.eye(3, dtype=np.float32)
 
 # Streams of random numbers, so that no two draws of one seed are the same.
-_TRAIN, _TEST, _GENERATOR = 11, 12, 13
+_TRAIN, _TEST, _GENERATOR, _INDEPENDENT = 11, 12, 13, 14
 
 
 def default_mean_colours() -> np.ndarray:
@@ -71,6 +71,19 @@ def rgb_generator_colours(num_examples: int, shares: tuple[float, ...], seed: in
   upper = np.cumsum(shares if len(shares) else (1 / 3, 1 / 3, 1 / 3))
   draws = np.random.default_rng((_GENERATOR, seed)).random(num_examples)
   return RGB[np.minimum(np.searchsorted(upper, draws, side='right'), 2)]
+
+
+def independent_colours(num_examples: int, is_rgb: bool, seed: int, draw: int) -> np.ndarray:
+  """Colours drawn as for the test, but with other random numbers: `[num_examples, 3]` float32.
+
+  Args:
+    num_examples: how many.
+    is_rgb: pure red, green or blue; else uniform in [0, 1]^3.
+    seed: `config.seed`.
+    draw: which draw of the seed.
+  """
+  rng = np.random.default_rng((_INDEPENDENT, seed, draw))
+  return RGB[rng.integers(0, 3, num_examples)] if is_rgb else rng.random((num_examples, 3)).astype(np.float32)
 
 
 def colour_digits(grey: np.ndarray, colours: np.ndarray) -> np.ndarray:

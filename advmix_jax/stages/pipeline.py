@@ -10,7 +10,7 @@ from rich.table import Table
 from advmix_jax import data, hosts, interruption, toy
 from advmix_jax.methods import METHODS
 from advmix_jax.models.decoder import init_generator
-from advmix_jax.stages import adopt_gan, clock, encode, evaluate, report, train, train_gan
+from advmix_jax.stages import adopt_gan, clock, diagnose, encode, evaluate, report, train, train_gan
 from advmix_jax.stages.experiment import Experiment
 from advmix_jax.stages.networks import shapes
 from advmix_jax.types import BadInputError, PyTree
@@ -21,6 +21,7 @@ STAGES: dict[str, Callable[[Experiment], object]] = {
   'encode': encode.run,
   'train': train.run,
   'evaluate': evaluate.run,
+  'diagnose': lambda run: alone(diagnose.run, run),
   'report': lambda run: alone(report.run, run),
   'toy': lambda run: alone(lambda run: toy.run_toy(run.config, run.workdir.path), run),
 }

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from advmix_jax import interruption
 from advmix_jax.report.page import MethodRow, Report, Section, write_page
 from advmix_jax.stages.experiment import Experiment
-from advmix_jax.stages.sections import latents, measured, variants
+from advmix_jax.stages.sections import diagnosed, latents, measured, variants
 from advmix_jax.stages.sections.scene import Scene
 from advmix_jax.types import BadInputError
 from advmix_jax.workdir import flatten, read_json
@@ -20,6 +20,7 @@ SECTIONS: tuple[Callable[[Scene], list[Section]], ...] = (
   variants.attacked_images,
   variants.generated_images,
   latents.encoder,
+  diagnosed.diagnostics,
   variants.pairs,
   measured.colours,
   measured.classifier_losses,
