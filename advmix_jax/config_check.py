@@ -134,6 +134,7 @@ RULES: dict[str, Rule] = {
   'evaluate.start_from': _one_of('original', 'reconstruction'),
   'evaluate.select': _one_of('first_error', 'highest_loss'),
   'report.num_examples': COUNT_FROM_1,
+  'report.explorer_examples': COUNT_FROM_1,
   'checkpoint.seconds': ABOVE_0,
   'checkpoint.keep': COUNT_FROM_1,
   'devices': COUNT,

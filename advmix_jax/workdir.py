@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from advmix_jax import hosts, parallel, run_lock
 from advmix_jax.types import BadInputError, RunError
 
-# Keys that change neither results nor files, so a run may go on with other values of them.
+# Keys that change neither results nor files that another stage reads, so a run may go on with other values.
 FREE_KEYS = (
   'stages',
   'checkpoint',
@@ -33,6 +33,7 @@ FREE_KEYS = (
   'data.cache_dir',
   'data.num_workers',
   'encode.vgg16_weights',
+  'report.explorer_examples',
 )
 UNFINISHED_CHECKPOINT = '.orbax-checkpoint-tmp'
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')

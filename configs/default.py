@@ -176,6 +176,8 @@ def get_config() -> ml_collections.ConfigDict:
 
   c.report = ml_collections.ConfigDict()
   c.report.num_examples = 8  # Columns of the picture grids.
+  # Attacked images that the page's explorer has, at most; fewer where the page would get too large.
+  c.report.explorer_examples = 200
 
   c.checkpoint = ml_collections.ConfigDict()
   c.checkpoint.seconds = 30.0  # Time between checkpoints; a stage also saves at its end.

@@ -37,6 +37,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.evaluate.num_examples = 30
   c.evaluate.batch_size = 32
   c.report.num_examples = 4
+  c.report.explorer_examples = 12
   c.checkpoint.seconds = 1.0
   c.log_every_steps = 5
   return c

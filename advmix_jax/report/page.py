@@ -10,14 +10,17 @@ run that is not finished has a page too.
 
 import base64
 import dataclasses
+import hashlib
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
 import jinja2
+import markupsafe
 import numpy as np
 
 from advmix_jax.report import charts, grids, style
+from advmix_jax.report.explorer import Explorer, as_json
 
 _METHOD_WORDS = {
   'nominal': 'Trained on the images as they are.',
@@ -73,6 +76,7 @@ class Section:
     caption: what the picture shows: data, settings, scale.
     alt: the picture in words for those who do not see it; '' takes the caption.
     pixelated: scale without smoothing, for grids of small images.
+    explorer: shown below the text, or None.
   """
 
   title: str
@@ -81,6 +85,7 @@ class Section:
   caption: str = ''
   alt: str = ''
   pixelated: bool = False
+  explorer: Explorer | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,16 +185,40 @@ def write_page(path: str | os.PathLike, report: Report) -> pathlib.Path:
     trim_blocks=True,
     lstrip_blocks=True,
   )
-  environment.filters.update(percent=_percent, interval=_interval, data_uri=_data_uri, paragraphs=_paragraphs)
+  environment.filters.update(
+    percent=_percent,
+    interval=_interval,
+    data_uri=_data_uri,
+    paragraphs=_paragraphs,
+    inlined=_inlined,
+    explorer_json=as_json,
+  )
   environment.tests['missing'] = lambda value: value is None
+  script = _inlined('explorer.js')
   html = environment.get_template('page.html.j2').render(
     report=report,
+    explorer_script=script,
+    policy=_policy(script),
     best_clean=_best(report.rows, 'clean'),
     best_perturbed=_best(report.rows, 'perturbed'),
     best_worst=_best(report.rows, 'worst_class'),
     png_size=_png_size,
   )
   return grids.write_atomically(path, html.encode('utf-8'))
+
+
+def _inlined(name: str) -> markupsafe.Markup:
+  """A style sheet or script of this folder, as it stands in a page."""
+  text = (pathlib.Path(__file__).parent / name).read_text('utf-8')
+  if '</' in text:
+    raise ValueError(f"{name} holds '</', which would end the element around it")
+  return markupsafe.Markup(text)
+
+
+def _policy(script: str) -> str:
+  """Content security policy: a browser runs this script alone and fetches nothing."""
+  digest = base64.b64encode(hashlib.sha256(script.encode('utf-8')).digest()).decode('ascii')
+  return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
 
 
 def _percent(share: float | None) -> str:
