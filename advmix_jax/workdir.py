@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,6 +130,7 @@ class Workdir:
     self.path = path
     self.config = config
     self._lock = lock
+    self._commands = path / 'commands.txt'
     if hosts.is_first():
       self._metrics = open_lines(path / 'metrics.jsonl')
       self._events = tensorboardX.SummaryWriter(str(path / 'events'))
@@ -144,6 +146,17 @@ class Workdir:
     self._metrics.flush()
     for name, value in values.items():
       self._events.add_scalar(name, value, step)
+
+  def record_command(self, words: list[str]) -> None:
+    """Notes a command line that worked on this folder; each is noted once."""
+    line = shlex.join(words)
+    if hosts.is_first() and line not in self.commands():
+      with atomic(self._commands) as temporary:
+        temporary.write_text(''.join(f'{command}\n' for command in (*self.commands(), line)))
+
+  def commands(self) -> list[str]:
+    """The command lines that were noted, in their order."""
+    return self._commands.read_text().splitlines() if self._commands.exists() else []
 
   def close(self) -> None:
     if not hosts.is_first():

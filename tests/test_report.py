@@ -220,7 +220,7 @@ def written_page(tmp_path):
     summary=('It works.',),
     rows=page.method_rows(RESULTS),
     sections=sections,
-    seed=7,
+    seeds={'seed': 7},
     attack={'restarts': 10, 'epsilon': 0.03},
     settings={'data.name': HOSTILE},
     versions={'jax': '0.10.2'},

@@ -44,10 +44,10 @@
   };
   const CLEAN = {
     any: ['any', () => true],
-    both: ['read by both', (a, b) => a && b],
-    a: ['read by {a} only', (a, b) => a && !b],
-    b: ['read by {b} only', (a, b) => !a && b],
-    neither: ['misread by both', (a, b) => !a && !b],
+    both: ['both', (a, b) => a && b],
+    a: ['{a} only', (a, b) => a && !b],
+    b: ['{b} only', (a, b) => !a && b],
+    neither: ['neither', (a, b) => !a && !b],
   };
 
   /** Whether an example passes the filters, with some of them set to other values. */

@@ -50,6 +50,8 @@ class MethodRow:
     per_class_perturbed: accuracy under the attack by class name, in [0, 1].
     num_clean: test images behind `clean`.
     num_perturbed: test images behind `perturbed`.
+    spread: standard deviation over seeds of `clean`, `perturbed` and `worst_class`, which are then means.
+    num_seeds: classifiers behind the numbers.
   """
 
   name: str
@@ -63,6 +65,8 @@ class MethodRow:
   per_class_perturbed: Mapping[str, float] = dataclasses.field(default_factory=dict)
   num_clean: int | None = None
   num_perturbed: int | None = None
+  spread: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  num_seeds: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +101,9 @@ class Report:
     summary: sentences with the result, first thing on the page.
     rows: the method table; empty leaves it out.
     sections: the pictures in order.
-    seed: seed of the run.
+    seeds: what they seed to the numbers.
+    commands: that made the run, in their order.
+    class_sizes: by class name, evaluated images and those of them that were attacked.
     split: what the images that accuracy is measured on are called.
     attack: settings of the evaluation attack, name to value, shown under the table.
     settings: everything else about the run, name to value.
@@ -109,7 +115,9 @@ class Report:
   summary: Sequence[str] = ()
   rows: Sequence[MethodRow] = ()
   sections: Sequence[Section] = ()
-  seed: int | None = None
+  seeds: Mapping[str, object] = dataclasses.field(default_factory=dict)
+  commands: Sequence[str] = ()
+  class_sizes: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
   split: str = 'test'
   attack: Mapping[str, object] = dataclasses.field(default_factory=dict)
   settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
@@ -161,6 +169,16 @@ def _method_row(name: str, numbers: Mapping, class_names: Sequence[str] | None) 
     },
     num_clean=num_clean,
     num_perturbed=numbers.get('num_perturbed_examples', num_clean),
+    spread={
+      column: numbers[f'{key}_sd']
+      for column, key in (
+        ('clean', 'clean_accuracy'),
+        ('perturbed', 'perturbed_accuracy'),
+        ('worst_class', 'worst_class_accuracy'),
+      )
+      if f'{key}_sd' in numbers
+    },
+    num_seeds=len(numbers.get('per_seed', ())) or 1,
   )
 
 
@@ -191,6 +209,8 @@ def write_page(path: str | os.PathLike, report: Report) -> pathlib.Path:
     data_uri=_data_uri,
     paragraphs=_paragraphs,
     inlined=_inlined,
+    worst=_worst,
+    mean=_mean,
     explorer_json=as_json,
   )
   environment.tests['missing'] = lambda value: value is None
@@ -231,6 +251,21 @@ def _interval(share: float | None, count: int | None) -> str:
     return ''
   low, high = charts.wilson_interval(share, count)
   return f'{100 * low:.1f} to {100 * high:.1f}'
+
+
+def _known(per_class: Mapping[str, float | None]) -> dict[str, float]:
+  return {name: share for name, share in per_class.items() if share is not None}
+
+
+def _worst(per_class: Mapping[str, float | None]) -> tuple[str, float] | None:
+  """The class with the lowest share, the first of equals, and that share."""
+  return min(_known(per_class).items(), key=lambda pair: pair[1], default=None)
+
+
+def _mean(per_class: Mapping[str, float | None]) -> float | None:
+  """The mean over classes, each counted once."""
+  known = _known(per_class)
+  return sum(known.values()) / len(known) if known else None
 
 
 def _best(rows: Sequence[MethodRow], column: str) -> float | None:

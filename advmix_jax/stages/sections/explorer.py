@@ -68,17 +68,14 @@ def text(scene: Scene, found: Explorer) -> str:
   title = method_title(scene.attacked_method)
   shown = f'All {found.num_attacked} attacked {found.split} images.'
   if len(found.labels) < found.num_attacked:
-    shown = (
-      f'{len(found.labels)} of the {found.num_attacked} attacked {found.split} images: the first of each class, '
-      'then the second, ...'
-    )
+    shown = f'{len(found.labels)} of the {found.num_attacked} attacked {found.split} images, evenly by class.'
   return (
-    f'{shown} Each stands beside what the generator makes of its latents, a variant of it and the difference; '
-    'below are the probabilities that two classifiers give.\n\n'
+    f'{shown} Each stands beside what the generator makes of its latents, a variant of it and the '
+    'difference; below are the probabilities that two classifiers give.\n\n'
     f'A classifier is fooled where its own attack succeeds: {found.num_restarts} restarts of '
-    f'{found.num_steps} steps in search of a variant that it misreads. An image that it misreads as it is counts '
-    f'as fooled; nothing is searched for then. The variants shown at first are others: for each image the one '
-    f'with the highest loss of the {title} classifier, as in Figures 8 to 10 of the paper.'
+    f'{found.num_steps} steps in search of a variant that it misreads. An image that it misreads as it is '
+    'counts as fooled; nothing is searched for then. The variants shown at first are others: for each image '
+    f'the one with the highest loss of the {title} classifier, as in Figures 8 to 10 of the paper.'
   )
 
 
