@@ -132,6 +132,10 @@ class Page:
     found = self._call('Page.captureScreenshot', captureBeyondViewport=whole, **self._clip(whole))
     return base64.b64decode(found['data'])
 
+  def show_as(self, medium: str) -> None:
+    """Applies the styles of a medium, 'print' or 'screen'."""
+    self._call('Emulation.setEmulatedMedia', media=medium)
+
   def print(self) -> bytes:
     """A PDF of the page as it is printed."""
     return base64.b64decode(self._call('Page.printToPDF', printBackground=False)['data'])
