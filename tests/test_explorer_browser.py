@@ -259,7 +259,8 @@ def test_names_of_any_kind_and_length_are_text_and_fit(tab, written, width, num_
     "(() => { const whole = document.getElementById('explorer').getBoundingClientRect();"
     "return [...document.querySelectorAll('#explorer-views *, .choices *:not(option)')].filter((element) => {"
     'const box = element.getBoundingClientRect();'
-    'return box.right > whole.right + 1 || box.left < whole.left - 1; }).map((element) => element.outerHTML); })()'
+    'return box.width && (box.right > whole.right + 1 || box.left < whole.left - 1);'
+    '}).map((element) => element.outerHTML); })()'
   )
   assert not outside
   assert not tab.complaints
@@ -279,7 +280,8 @@ def test_it_prints_without_its_controls(tab, opened):
 def test_only_the_script_of_the_page_would_run(tab, opened):
   refused = tab.value(
     "new Promise((done) => { addEventListener('securitypolicyviolation', (event) => "
-    "done(event.violatedDirective)); document.body.append(Object.assign(document.createElement('script'), { textContent: 'ran = 1' })); })"
+    'done(event.violatedDirective)); '
+    "document.body.append(Object.assign(document.createElement('script'), { textContent: 'ran = 1' })); })"
   )
   assert refused.startswith('script-src') and tab.value('typeof ran') == 'undefined'
   tab.complaints.clear()  # The browser says that it refused.
