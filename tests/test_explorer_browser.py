@@ -221,7 +221,7 @@ def test_pictures_and_their_difference_are_those_of_the_report(tab, opened):
       canvas_pixels(tab, 'difference', 8).astype(int), wanted, atol=1
     )  # Ties of rounding.
     words = tab.value("document.querySelector('[data-view=difference] figcaption').textContent")
-    assert f'× {127.5 / scale:.2f}' in words and f'{scale} of 255' in words
+    assert f'× {127.5 / scale:.2f}' in words and f'±{scale} of 255' in words
 
 
 def test_the_table_counts_what_is_listed(tab, opened):

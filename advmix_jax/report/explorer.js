@@ -80,9 +80,9 @@
   /** What became of an example under a classifier's own attack. */
   function verdict(one, example) {
     if (!one.fooled[example]) return ['✓', `holds: none of ${data.restarts} restarts found a variant that it misreads`];
-    if (!reads(one, 'original', example)) return ['✗', 'misreads the image as it is, so no variant was searched for'];
+    if (!reads(one, 'original', example)) return ['✗', 'misreads the image as it is, so the evaluation searched for no variant'];
     const own = seed().variants.find((found) => found.method === one.method && found.kind === 'evaluated');
-    if (own.restart[example] < 0) return ['✗', 'misreads the reconstruction, so no variant was searched for'];
+    if (own.restart[example] < 0) return ['✗', 'misreads the reconstruction, so the evaluation searched for no variant'];
     return ['✗', `is fooled by a variant that restart ${own.restart[example] + 1} of ${data.restarts} found`];
   }
 
@@ -244,8 +244,8 @@
     const pixels = {};
     const keep = (name) => (picture) => { pixels[name] = draw(picture, name, example); };
     const views = [
-      view('original', 'Original', '', example, keep('original')),
-      view('reconstruction', 'Reconstruction', '', example, keep('reconstruction')),
+      view('original', 'Original', 'the image as it is', example, keep('original')),
+      view('reconstruction', 'Reconstruction', 'from its latents', example, keep('reconstruction')),
     ];
     if (hasVariant(example)) {
       const before = state.difference;
@@ -254,8 +254,7 @@
         pixels.scale = drawDifference(picture, pixels[before], pixels.variant);
       }));
       views[3].querySelector('figcaption span').textContent = pixels.scale
-        ? `variant − ${before}, × ${(127.5 / pixels.scale).toFixed(2)}: the largest change, ${pixels.scale} of 255, `
-          + 'is drawn at full strength; grey is none'
+        ? `from the ${before}, × ${(127.5 / pixels.scale).toFixed(2)}: ±${pixels.scale} of 255 is full strength`
         : `none: the variant is the ${before}`;
     } else {
       const target = seed().classifiers.find((one) => one.method === variants().method);

@@ -257,9 +257,11 @@ def _known(per_class: Mapping[str, float | None]) -> dict[str, float]:
   return {name: share for name, share in per_class.items() if share is not None}
 
 
-def _worst(per_class: Mapping[str, float | None]) -> tuple[str, float] | None:
-  """The class with the lowest share, the first of equals, and that share."""
-  return min(_known(per_class).items(), key=lambda pair: pair[1], default=None)
+def _worst(per_class: Mapping[str, float | None]) -> tuple[list[str], float] | None:
+  """The classes with the lowest share, and that share."""
+  known = _known(per_class)
+  lowest = min(known.values(), default=None)
+  return None if lowest is None else ([name for name, share in known.items() if share == lowest], lowest)
 
 
 def _mean(per_class: Mapping[str, float | None]) -> float | None:
