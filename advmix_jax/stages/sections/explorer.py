@@ -1,5 +1,7 @@
 """The section in which test images are looked at one by one; figures 1, 8, 10 and 11 of any of them."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,6 +16,25 @@ from advmix_jax.stages.sections.scene import Scene, one_per_class
 from advmix_jax.types import Batch
 from advmix_jax.workdir import read_arrays
 
+TITLE = 'Images, one by one'
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+  """The images shown, on the host.
+
+  Attributes:
+    images: `[N, H, W, C]` uint8.
+    labels: `[N]` int32.
+    w: `[N, L, D]`.
+    index: `[N]` int32, places in the evaluated split.
+  """
+
+  images: np.ndarray
+  labels: np.ndarray
+  w: np.ndarray
+  index: np.ndarray
+
 
 def explorer(scene: Scene) -> list[Section]:
   """Original, reconstruction, variants and what every classifier reads in them."""
@@ -26,6 +47,8 @@ def explorer(scene: Scene) -> list[Section]:
   }
   attacked = encode.parts(experiment, experiment.splits)[split]
   chosen = choose(scene, attacked.labels, attacks)
+  if not len(chosen):
+    return [Section(TITLE, 'Left out: not even one image with its variants fits into a page.')]
   images, labels, index = attacked.images[chosen], attacked.labels[chosen], attacked.index[chosen]
   w = encode.load_latents(experiment, split).w[chosen]
   reconstructions = scene.decode(w)
@@ -33,7 +56,7 @@ def explorer(scene: Scene) -> list[Section]:
     explore_seed(
       scene,
       seed,
-      Batch(images=images, labels=labels, latents=w, index=index.astype(np.int32)),
+      Examples(images, labels, w, index.astype(np.int32)),
       reconstructions,
       {
         method: evaluation.Broken(*(part[chosen] for part in attack))
@@ -54,13 +77,7 @@ def explorer(scene: Scene) -> list[Section]:
     num_restarts=config.evaluate.num_restarts,
     num_steps=config.evaluate.num_steps,
   )
-  return [
-    Section(
-      'Test images, one by one' if split == 'test' else 'Images, one by one',
-      text(scene, found),
-      explorer=found,
-    )
-  ]
+  return [Section(TITLE, text(scene, found), explorer=found)]
 
 
 def text(scene: Scene, found: Explorer) -> str:
@@ -113,7 +130,7 @@ def choose(scene: Scene, labels: np.ndarray, attacks: dict[int, dict[str, evalua
 def explore_seed(
   scene: Scene,
   seed: int,
-  examples: Batch,
+  examples: Examples,
   reconstructions: np.ndarray,
   attacks: dict[str, evaluation.Broken],
 ) -> Seed:
@@ -122,7 +139,7 @@ def explore_seed(
   Args:
     scene: of the run.
     seed: of the classifiers.
-    examples: on the host, images uint8.
+    examples: the images shown.
     reconstructions: `[N, H, W, C]` uint8.
     attacks: by method, of these examples.
   """
@@ -132,19 +149,16 @@ def explore_seed(
     present = attack.broken & (attack.restart >= 0)
     variants.append(Variants(method, 'evaluated', attack.images, present, attack.restart))
   classifiers = []
+  pictures = [examples.images, reconstructions, *(found.images for found in variants)]
   for method, name in names.items():
     params = scene.experiment.load_classifier(name)
-    of_original, of_reconstruction, *of_variants = (
-      scene.read(params, images)
-      for images in (examples.images, reconstructions, *(found.images for found in variants))
-    )
-    classifiers.append(
-      Classifier(method, attacks[method].broken, of_original, of_reconstruction, of_variants)
-    )
+    of_original, of_reconstruction, *of_variants = (scene.read(params, images) for images in pictures)
+    fooled = attacks[method].broken
+    classifiers.append(Classifier(method, fooled, of_original, of_reconstruction, of_variants))
   return Seed(seed, classifiers, variants)
 
 
-def strongest(scene: Scene, name: str, examples: Batch) -> Variants:
+def strongest(scene: Scene, name: str, examples: Examples) -> Variants:
   """The variants of the highest loss of a classifier, of every example.
 
   The search keeps the original where none is above it, so that a variant is never weaker.
@@ -158,7 +172,7 @@ def strongest(scene: Scene, name: str, examples: Batch) -> Variants:
     batch = Batch(
       images=jnp.asarray(to_float(examples.images[at])),
       labels=jnp.asarray(examples.labels[at]),
-      latents=jnp.asarray(examples.latents[at]),
+      latents=jnp.asarray(examples.w[at]),
       index=jnp.asarray(examples.index[at]),
     )
     found.append(scene.worst_latents(batch, key, state)[:real])
