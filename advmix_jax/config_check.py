@@ -147,6 +147,7 @@ RULES: dict[str, Rule] = {
   ),
   'diagnose.steps': (lambda v: len(v) > 0 and all(COUNT[0](x) for x in v), 'whole numbers of at least 0'),
   'diagnose.epsilons': (lambda v: len(v) > 0 and all(AT_LEAST_0[0](x) for x in v), 'numbers of at least 0'),
+  'report.explorer_examples': COUNT_FROM_1,
   'checkpoint.seconds': ABOVE_0,
   'checkpoint.keep': COUNT_FROM_1,
   'devices': COUNT,

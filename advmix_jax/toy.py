@@ -251,7 +251,7 @@ def _report(config: ml_collections.ConfigDict, shares: dict, figure: pathlib.Pat
     title='AdvMix and mixup on a toy example',
     summary=summary,
     sections=(page.Section('Two factors, one of which carries the label', text, figure, caption),),
-    seed=config.seed,
+    seeds={'seed': config.seed},
     settings={**settings, 'mixup.alpha': config.mixup.alpha},
     versions={'jax': jax.__version__, 'numpy': np.__version__},
   )

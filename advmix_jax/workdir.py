@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from ml_collections import ConfigDict
 from advmix_jax import hosts, parallel, run_lock
 from advmix_jax.types import BadInputError, RunError
 
-# Keys that change neither results nor files, so a run may go on with other values of them.
+# Keys that change neither results nor files that another stage reads, so a run may go on with other values.
 FREE_KEYS = (
   'stages',
   'checkpoint',
@@ -34,6 +35,7 @@ FREE_KEYS = (
   'data.cache_dir',
   'data.num_workers',
   'encode.vgg16_weights',
+  'report.explorer_examples',
 )
 UNFINISHED_CHECKPOINT = '.orbax-checkpoint-tmp'
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
@@ -129,6 +131,7 @@ class Workdir:
     self.path = path
     self.config = config
     self._lock = lock
+    self._commands = path / 'commands.txt'
     if hosts.is_first():
       self._metrics = open_lines(path / 'metrics.jsonl')
       self._events = tensorboardX.SummaryWriter(str(path / 'events'))
@@ -144,6 +147,17 @@ class Workdir:
     self._metrics.flush()
     for name, value in values.items():
       self._events.add_scalar(name, value, step)
+
+  def record_command(self, words: list[str]) -> None:
+    """Notes a command line that worked on this folder; each is noted once."""
+    line = shlex.join(words)
+    if hosts.is_first() and line not in self.commands():
+      with atomic(self._commands) as temporary:
+        temporary.write_text(''.join(f'{command}\n' for command in (*self.commands(), line)))
+
+  def commands(self) -> list[str]:
+    """The command lines that were noted, in their order."""
+    return self._commands.read_text().splitlines() if self._commands.exists() else []
 
   def close(self) -> None:
     if not hosts.is_first():

@@ -179,6 +179,8 @@ def get_config() -> ml_collections.ConfigDict:
 
   c.report = ml_collections.ConfigDict()
   c.report.num_examples = 8  # Columns of the picture grids.
+  # Attacked images that the page's explorer has, at most; fewer where the page would get too large.
+  c.report.explorer_examples = 200
 
   # Of the stage diagnose (docs/diagnostics.md). They change nothing else: a run may go on with other values.
   c.diagnose = ml_collections.ConfigDict()

@@ -44,6 +44,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.diagnose.restarts = (1, 2, 3)
   c.diagnose.steps = (0, 2, 3)
   c.diagnose.epsilons = (0.03, 0.3)
+  c.report.explorer_examples = 12
   c.checkpoint.seconds = 1.0
   c.log_every_steps = 5
   return c

@@ -266,6 +266,8 @@ def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
     pipeline.describe(experiment)
     if DRY_RUN.value:
       return
+    if names != ('report',):
+      workdir.record_command(['python', *sys.orig_argv[1:]])
     pipeline.run(experiment, names)
     hosts.by_first(lambda: pipeline.print_results(experiment))
   except OSError as error:

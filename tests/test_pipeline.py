@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from advmix_jax.methods import METHODS
@@ -76,6 +77,37 @@ def test_a_run_leaves_results_of_all_methods_and_a_report(finished):
   assert not words & {'time', 'date', 'seconds', 'host', 'path'}  # Equal runs give equal bytes.
   page = (finished / 'report' / 'index.html').read_text()
   assert all(method in page.lower() for method in METHODS)
+
+
+def test_the_report_explores_what_the_evaluation_found(finished):
+  page = (finished / 'report' / 'index.html').read_text()
+  data = json.loads(re.search(r'id="explorer-data">(.*?)</script>', page, re.DOTALL)[1])
+  attacked = np.sort(
+    np.random.default_rng((0, 40)).choice(40, 30, replace=False)
+  )  # As data.split_seed draws.
+  places = np.searchsorted(attacked, data['index'])
+  assert attacked[places].tolist() == data['index'] and len(places) == 12
+  assert np.ptp(np.bincount(data['labels'], minlength=10)) <= 1
+  (seed,) = data['seeds']
+  assert [one['method'] for one in seed['classifiers']] == list(METHODS)
+  found = {v['method']: v for v in seed['variants'] if v['kind'] == 'evaluated'}
+  for one in seed['classifiers']:
+    with np.load(finished / 'evaluate' / f'{one["method"]}.npz') as stored:
+      broken, restart = stored['broken'][places], stored['restart'][places]
+    assert one['fooled'] == broken.astype(int).tolist()
+    assert (np.array(found[one['method']]['cells']) >= 0).tolist() == (broken & (restart >= 0)).tolist()
+    misread = np.array([reading[0] for reading in one['original']]) != data['labels']
+    assert misread.tolist() == (broken & (restart < 0)).tolist()
+    own = one['variants'][seed['variants'].index(found[one['method']])]
+    assert all(
+      reading is None or reading[0] != label for reading, label in zip(own, data['labels'], strict=True)
+    )
+
+
+def test_a_run_names_the_command_that_made_it(finished):
+  (command,) = (finished / 'commands.txt').read_text().splitlines()
+  assert command == f'python -m launch.pipeline --config=configs/smoke.py --workdir={finished}'
+  assert command in (finished / 'report' / 'index.html').read_text()
 
 
 def test_a_run_records_its_configuration_versions_and_metrics(finished):

@@ -220,7 +220,7 @@ def written_page(tmp_path):
     summary=('It works.',),
     rows=page.method_rows(RESULTS),
     sections=sections,
-    seed=7,
+    seeds={'seed': 7},
     attack={'restarts': 10, 'epsilon': 0.03},
     settings={'data.name': HOSTILE},
     versions={'jax': '0.10.2'},
@@ -250,8 +250,32 @@ def test_page_is_well_formed_and_says_everything(written_page):
   ids = [attributes['id'] for _, attributes in reader.tags if 'id' in attributes]
   assert len(ids) == len(set(ids))
   links = {attributes['href'] for tag, attributes in reader.tags if tag == 'a'}
-  assert links == {f'#{name}' for name in ('results', 'section-1', 'section-2', 'section-3', 'settings')}
+  assert links == {
+    f'#{name}' for name in ('results', 'groups', 'section-1', 'section-2', 'section-3', 'settings')
+  }
   assert {link[1:] for link in links} <= set(ids)
+
+
+def test_worst_groups_name_the_class_and_how_sure_its_number_is(tmp_path):
+  rows = page.method_rows(
+    {
+      'nominal': {'per_class_accuracy': [0.5, 0.5, 1.0], 'per_class_perturbed_accuracy': [0.0, 0.25, 1.0]},
+      'advmix': {
+        **{'clean_accuracy': 0.9, 'clean_accuracy_sd': 0.012, 'per_seed': [{}, {}]},
+        **{'per_class_accuracy': [0.9, 0.6, 1.0]},
+      },
+    },
+    ['zero', 'one', 'two'],
+  )
+  sizes = {'zero': (8, 4), 'one': (8, 4), 'two': (8, 4)}
+  text = page.write_page(tmp_path / 'p.html', page.Report('Run', rows=rows, class_sizes=sizes)).read_text()
+  words = ' '.join(_Reader(text).text.split())
+  groups = words[words.index('Accuracy by group') :]
+  assert 'Nominal 66.7 % 50.0 %2 classes 41.7 % 0.0 %class zero' in groups
+  low, high = charts.wilson_interval(0.0, 4)
+  assert f'{100 * low:.1f} to {100 * high:.1f}, 4 images' in groups
+  assert '83.3 % 60.0 %class one not measured' in groups
+  assert '± 1.2, 2 seeds' in words
 
 
 def test_page_needs_nothing_else(written_page):

@@ -174,3 +174,14 @@ def test_every_line_of_metrics_is_json(tmp_path):
   opened.close()
   record = json.loads((tmp_path / 'metrics.jsonl').read_text(), parse_constant=lambda name: pytest.fail(name))
   assert record == {'step': 1, 'loss': 0.25} and not math.isnan(record['loss'])
+
+
+def test_commands_are_noted_once_and_in_their_order(tmp_path):
+  run = workdir.open_workdir(tmp_path, config())
+  try:
+    assert run.commands() == []
+    for words in (['python', '-m', 'launch.train', '--workdir=a b'], ['python', 'b'], ['python', 'b']):
+      run.record_command(words)
+    assert run.commands() == ["python -m launch.train '--workdir=a b'", 'python b']
+  finally:
+    run.close()

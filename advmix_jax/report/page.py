@@ -10,14 +10,17 @@ run that is not finished has a page too.
 
 import base64
 import dataclasses
+import hashlib
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
 import jinja2
+import markupsafe
 import numpy as np
 
 from advmix_jax.report import charts, grids, style
+from advmix_jax.report.explorer import Explorer, as_json
 
 _METHOD_WORDS = {
   'nominal': 'Trained on the images as they are.',
@@ -47,6 +50,8 @@ class MethodRow:
     per_class_perturbed: accuracy under the attack by class name, in [0, 1].
     num_clean: test images behind `clean`.
     num_perturbed: test images behind `perturbed`.
+    spread: standard deviation over seeds of `clean`, `perturbed` and `worst_class`, which are then means.
+    num_seeds: classifiers behind the numbers.
   """
 
   name: str
@@ -60,6 +65,8 @@ class MethodRow:
   per_class_perturbed: Mapping[str, float] = dataclasses.field(default_factory=dict)
   num_clean: int | None = None
   num_perturbed: int | None = None
+  spread: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  num_seeds: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +80,7 @@ class Section:
     caption: what the picture shows: data, settings, scale.
     alt: the picture in words for those who do not see it; '' takes the caption.
     pixelated: scale without smoothing, for grids of small images.
+    explorer: shown below the text, or None.
   """
 
   title: str
@@ -81,6 +89,7 @@ class Section:
   caption: str = ''
   alt: str = ''
   pixelated: bool = False
+  explorer: Explorer | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +101,9 @@ class Report:
     summary: sentences with the result, first thing on the page.
     rows: the method table; empty leaves it out.
     sections: the pictures in order.
-    seed: seed of the run.
+    seeds: what they seed to the numbers.
+    commands: that made the run, in their order.
+    class_sizes: by class name, evaluated images and those of them that were attacked.
     split: what the images that accuracy is measured on are called.
     attack: settings of the evaluation attack, name to value, shown under the table.
     settings: everything else about the run, name to value.
@@ -104,7 +115,9 @@ class Report:
   summary: Sequence[str] = ()
   rows: Sequence[MethodRow] = ()
   sections: Sequence[Section] = ()
-  seed: int | None = None
+  seeds: Mapping[str, object] = dataclasses.field(default_factory=dict)
+  commands: Sequence[str] = ()
+  class_sizes: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
   split: str = 'test'
   attack: Mapping[str, object] = dataclasses.field(default_factory=dict)
   settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
@@ -156,6 +169,16 @@ def _method_row(name: str, numbers: Mapping, class_names: Sequence[str] | None) 
     },
     num_clean=num_clean,
     num_perturbed=numbers.get('num_perturbed_examples', num_clean),
+    spread={
+      column: numbers[f'{key}_sd']
+      for column, key in (
+        ('clean', 'clean_accuracy'),
+        ('perturbed', 'perturbed_accuracy'),
+        ('worst_class', 'worst_class_accuracy'),
+      )
+      if f'{key}_sd' in numbers
+    },
+    num_seeds=len(numbers.get('per_seed', ())) or 1,
   )
 
 
@@ -180,16 +203,42 @@ def write_page(path: str | os.PathLike, report: Report) -> pathlib.Path:
     trim_blocks=True,
     lstrip_blocks=True,
   )
-  environment.filters.update(percent=_percent, interval=_interval, data_uri=_data_uri, paragraphs=_paragraphs)
+  environment.filters.update(
+    percent=_percent,
+    interval=_interval,
+    data_uri=_data_uri,
+    paragraphs=_paragraphs,
+    inlined=_inlined,
+    worst=_worst,
+    mean=_mean,
+    explorer_json=as_json,
+  )
   environment.tests['missing'] = lambda value: value is None
+  script = _inlined('explorer.js')
   html = environment.get_template('page.html.j2').render(
     report=report,
+    explorer_script=script,
+    policy=_policy(script),
     best_clean=_best(report.rows, 'clean'),
     best_perturbed=_best(report.rows, 'perturbed'),
     best_worst=_best(report.rows, 'worst_class'),
     png_size=_png_size,
   )
   return grids.write_atomically(path, html.encode('utf-8'))
+
+
+def _inlined(name: str) -> markupsafe.Markup:
+  """A style sheet or script of this folder, as it stands in a page."""
+  text = (pathlib.Path(__file__).parent / name).read_text('utf-8')
+  if '</' in text:
+    raise ValueError(f"{name} holds '</', which would end the element around it")
+  return markupsafe.Markup(text)
+
+
+def _policy(script: str) -> str:
+  """Content security policy: a browser runs this script alone and fetches nothing."""
+  digest = base64.b64encode(hashlib.sha256(script.encode('utf-8')).digest()).decode('ascii')
+  return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
 
 
 def _percent(share: float | None) -> str:
@@ -202,6 +251,23 @@ def _interval(share: float | None, count: int | None) -> str:
     return ''
   low, high = charts.wilson_interval(share, count)
   return f'{100 * low:.1f} to {100 * high:.1f}'
+
+
+def _known(per_class: Mapping[str, float | None]) -> dict[str, float]:
+  return {name: share for name, share in per_class.items() if share is not None}
+
+
+def _worst(per_class: Mapping[str, float | None]) -> tuple[list[str], float] | None:
+  """The classes with the lowest share, and that share."""
+  known = _known(per_class)
+  lowest = min(known.values(), default=None)
+  return None if lowest is None else ([name for name, share in known.items() if share == lowest], lowest)
+
+
+def _mean(per_class: Mapping[str, float | None]) -> float | None:
+  """The mean over classes, each counted once."""
+  known = _known(per_class)
+  return sum(known.values()) / len(known) if known else None
 
 
 def _best(rows: Sequence[MethodRow], column: str) -> float | None:

@@ -6,16 +6,19 @@ which stage makes them, so an unfinished run has a page too.
 
 from collections.abc import Callable
 
+import numpy as np
+
 from advmix_jax import interruption
 from advmix_jax.report.page import MethodRow, Report, Section, write_page
 from advmix_jax.stages.experiment import Experiment
-from advmix_jax.stages.sections import diagnosed, latents, measured, variants
+from advmix_jax.stages.sections import diagnosed, explorer, latents, measured, variants
 from advmix_jax.stages.sections.scene import Scene
 from advmix_jax.types import BadInputError
 from advmix_jax.workdir import flatten, read_json
 
 SECTIONS: tuple[Callable[[Scene], list[Section]], ...] = (
   measured.accuracy,
+  explorer.explorer,
   latents.style_mixing,
   variants.attacked_images,
   variants.generated_images,
@@ -55,12 +58,31 @@ def describe(scene: Scene, sections: list[Section]) -> Report:
     summary=summary(rows, config.evaluate.split),
     rows=rows,
     sections=sections,
-    seed=config.seed,
+    seeds=seeds(scene),
+    commands=scene.experiment.workdir.commands(),
+    class_sizes=class_sizes(scene),
     split=config.evaluate.split,
     attack=scene.results['attack'] if rows else {},
     settings=flatten(config.to_dict()),
     versions=flatten(read_json(versions)) if versions.exists() else {},
   )
+
+
+def seeds(scene: Scene) -> dict[str, object]:
+  """What is seeded by what."""
+  experiment = scene.experiment
+  found: dict[str, object] = {'seed': experiment.config.seed}
+  if experiment.train_seeds != (experiment.config.seed,):
+    found['seeds of the classifiers'] = ', '.join(map(str, experiment.train_seeds))
+  return found | {'seed of the split and of the test colours': experiment.config.data.split_seed}
+
+
+def class_sizes(scene: Scene) -> dict[str, tuple[int, int]]:
+  """By class name, evaluated images and those of them that are attacked."""
+  test = scene.experiment.evaluated
+  attacked = test.labels[scene.experiment.attacked_positions]
+  counts = (np.bincount(labels, minlength=test.num_classes).tolist() for labels in (test.labels, attacked))
+  return dict(zip(scene.whole_names, zip(*counts, strict=True), strict=True))
 
 
 def summary(rows: tuple[MethodRow, ...], split: str) -> list[str]:

@@ -61,10 +61,15 @@ class Scene:
   @functools.cached_property
   def class_names(self) -> tuple[str, ...]:
     """Names of the classes as pictures show them; numbers where they have none."""
-    train = self.experiment.splits.train
-    names = [' '.join(name.split()) for name in train.class_names] or list(map(str, range(train.num_classes)))
+    names = [' '.join(name.split()) for name in self.whole_names]
     short = [name if len(name) <= NAME_LENGTH else f'{name[: NAME_LENGTH - 1]}…' for name in names]
     return tuple(name.replace('$', r'\$') for name in short)  # Else matplotlib reads formulas.
+
+  @functools.cached_property
+  def whole_names(self) -> tuple[str, ...]:
+    """Names of the classes as they are; numbers where they have none."""
+    train = self.experiment.splits.train
+    return train.class_names or tuple(map(str, range(train.num_classes)))
 
   @functools.cached_property
   def generator(self) -> PyTree:
@@ -86,7 +91,7 @@ class Scene:
   def state(self) -> TrainState:
     """The classifier that is attacked."""
     first_seed, *_ = self.experiment.classifiers(self.attacked_method)
-    return self._state_of(self.experiment.load_classifier(first_seed))
+    return self.state_of(self.experiment.load_classifier(first_seed))
 
   @functools.cached_property
   def chosen(self) -> np.ndarray:
@@ -125,17 +130,27 @@ class Scene:
     """Softmax `[B, K]` of uint8 images, that is, of what the pictures show."""
     return np.asarray(self._softmax(self.state.params, images))
 
-  def worst_latents(self, batch: Batch, key: Array) -> np.ndarray:
+  def read(self, params: PyTree, images: np.ndarray) -> np.ndarray:
+    """Softmax `[N, K]` of any number of uint8 images by a classifier."""
+
+    def read_batch(images: np.ndarray) -> np.ndarray:
+      interruption.check()
+      return np.asarray(self._softmax(params, images))
+
+    return batched.in_batches(read_batch, images, self.experiment.config.evaluate.batch_size)
+
+  def worst_latents(self, batch: Batch, key: Array, state: TrainState | None = None) -> np.ndarray:
     """Algorithm 2 from each image of a batch, with the evaluation's settings, keeping the highest loss.
 
     Args:
       batch: with latents.
       key: consumed.
+      state: of the classifier that is attacked; None = `state`.
 
     Returns:
       `[B, H, W, C]` uint8.
     """
-    return np.asarray(self._worst(self.generator, self.state, batch, key))
+    return np.asarray(self._worst(self.generator, state or self.state, batch, key))
 
   @functools.cached_property
   def _worst(self):
@@ -160,13 +175,13 @@ class Scene:
     examples = self.examples
     # As if every example were a class of its own: the targets then say who was mixed with whom.
     batch = dataclasses.replace(examples, labels=examples.index)
-    state = self._state_of(None).replace(num_classes=len(examples.index))
+    state = self.state_of(None).replace(num_classes=len(examples.index))
     keys = jax.random.split(self.experiment.key('report/draws'), NUM_DRAWS)
     perturb = methods.METHODS[name](self.experiment.config)
     images, shares = jax.jit(jax.vmap(lambda key: perturb(key, state, batch)))(keys)
     return np.asarray(images), np.asarray(shares)
 
-  def _state_of(self, params: PyTree) -> TrainState:
+  def state_of(self, params: PyTree) -> TrainState:
     """A classifier that is not being trained, as the methods take it."""
     experiment = self.experiment
     return TrainState(
