@@ -9,13 +9,14 @@ from collections.abc import Callable
 from advmix_jax import interruption
 from advmix_jax.report.page import MethodRow, Report, Section, write_page
 from advmix_jax.stages.experiment import Experiment
-from advmix_jax.stages.sections import latents, measured, variants
+from advmix_jax.stages.sections import latents, measured, overview, variants
 from advmix_jax.stages.sections.scene import Scene
 from advmix_jax.types import BadInputError
 from advmix_jax.workdir import flatten, read_json
 
 SECTIONS: tuple[Callable[[Scene], list[Section]], ...] = (
   measured.accuracy,
+  overview.overview,
   latents.style_mixing,
   variants.attacked_images,
   variants.generated_images,
