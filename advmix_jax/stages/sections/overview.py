@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from advmix_jax import batched, interruption, mixing
@@ -45,7 +46,7 @@ def overview(scene: Scene) -> list[Section]:
   keys = jax.random.split(experiment.key('report/overview'), len(chosen))
   rows = [
     Row('Test image', list(originals[chosen]), answers(before, chosen, labels[chosen], scene)),
-    Row('Encoded,\ndecoded', list(scene.decode(w))),
+    Row('Encoded,\ndecoded', list(scene.decode(jnp.asarray(w)))),
     Row('Fine latents\nat random', list(np.asarray(mix(scene.generator, keys, w)))),
     Row(
       'Fine latents\nthat mislead',
