@@ -40,18 +40,18 @@ def overview(scene: Scene) -> list[Section]:
   held = int((after[ROBUST] == labels[usable]).sum())
 
   shown = one_per_class(labels[usable], experiment.config.report.num_examples)
-  chosen = usable[shown]
+  chosen, truth = usable[shown], labels[usable[shown]]
   w = encode.load_latents(experiment, split).w[chosen]
   mix = jax.jit(lambda params, keys, w: to_uint8(mixing.random_mix(keys, experiment.decoder, params, w)))
   keys = jax.random.split(experiment.key('report/overview'), len(chosen))
   rows = [
-    Row('Test image', list(originals[chosen]), answers(before, chosen, labels[chosen], scene)),
+    Row(f'{split.capitalize()} image', list(originals[chosen]), answers(before, chosen, truth, scene)),
     Row('Encoded,\ndecoded', list(scene.decode(jnp.asarray(w)))),
     Row('Fine latents\nat random', list(np.asarray(mix(scene.generator, keys, w)))),
     Row(
       'Fine latents\nthat mislead',
       list(variants['images'][chosen]),
-      answers(after, shown, labels[chosen], scene),
+      answers(after, shown, truth, scene),
       separate=True,
     ),
   ]
