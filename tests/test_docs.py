@@ -21,6 +21,7 @@ OTHERS_FLAGS = {  # Of srun, sbatch and pdoc.
 }  # fmt: skip
 AWAITED = {  # Written at the same time as this.
   'docs/results.md', 'docs/report.md', 'docs/diagnostics.md', 'configs/paper/figure7.py', 'launch.reproduce',
+  'launch.diagnose',
 }  # fmt: skip
 FILE = re.compile(r'\.(py|md|json|jsonl|csv|npz|png|html|txt|toml|pkl|sh|zip|safetensors|pth|h5)$')
 ARGUMENTS = {'state': 'types.TrainState', 'batch': 'types.Batch'}  # In docs/adding_a_method.md.
