@@ -15,9 +15,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted([ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')])
 PROGRAMS = [path for folder in ('advmix_jax', 'launch', 'tests') for path in (ROOT / folder).rglob('*.py')]
 EXAMPLES = {'advmix_jax/data/npz.py', 'advmix_jax/models/ink.py', 'configs/shapes.py'}  # Made by the guides.
-OTHERS_FLAGS = {  # Of srun, sbatch and pdoc.
-  'docformat', 'gpus', 'gpus-per-node', 'gpus-per-task', 'kill-on-bad-exit', 'nodes', 'ntasks-per-node',
-  'requeue', 'time',
+OTHERS_FLAGS = {  # Of srun, sbatch, pdoc and ruff.
+  'docformat', 'fix', 'gpus', 'gpus-per-node', 'gpus-per-task', 'kill-on-bad-exit', 'nodes',
+  'ntasks-per-node', 'requeue', 'time',
 }  # fmt: skip
 AWAITED = {  # Written at the same time as this.
   'docs/results.md', 'docs/report.md', 'docs/diagnostics.md', 'configs/paper/figure7.py', 'launch.reproduce',
