@@ -65,7 +65,7 @@ RULES: dict[str, Rule] = {
   'generator.style_mixing_cut': _one_of('sample', 'batch'),
   'generator.ema_kimg': ABOVE_0,
   'generator.sample_kimg': ABOVE_0,
-  'generator.architecture': _one_of(*ARCHITECTURES),
+  'generator.architecture': _one_of(*(name for name, kind in ARCHITECTURES.items() if kind.discriminator)),
   'generator.path_length_weight': AT_LEAST_0,
   'generator.path_length_interval': COUNT_FROM_1,
   'generator.loss': _one_of(*GAN_LOSSES),

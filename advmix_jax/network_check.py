@@ -19,12 +19,11 @@ def check_sizes(config: ConfigDict) -> int:
     The generator's resolution.
   """
   if config.generator.path:
-    made = check_generator_folder(config)
+    made, num_layers = check_generator_folder(config)
   else:
-    made = 2 ** (len(config.generator.fmaps) + 1)
+    made, num_layers = 2 ** (len(config.generator.fmaps) + 1), 2 * len(config.generator.fmaps)
     check_trained_size(config, made)
     check_growth(config.generator)
-  num_layers = 2 * (made.bit_length() - 2)
   level = config.attack.mixing_level
   if level >= num_layers:
     raise BadInputError(f'config.attack.mixing_level is {level!r}, expected 1 to {num_layers - 1}')
@@ -53,8 +52,8 @@ def check_trained_size(config: ConfigDict, made: int) -> None:
     )
 
 
-def check_generator_folder(config: ConfigDict) -> int:
-  """A generator from elsewhere must be whole and make colour images; returns its resolution."""
+def check_generator_folder(config: ConfigDict) -> tuple[int, int]:
+  """A generator from elsewhere must be whole and make colour images; returns its resolution and layers."""
   folder = Path(config.generator.path)
   try:
     module = load_generator(folder).module
@@ -70,7 +69,7 @@ def check_generator_folder(config: ConfigDict) -> int:
       "config.encode.features is 'discriminator', expected vgg16 or pixel: the generator in "
       f'config.generator.path={folder} comes without one'
     )
-  return module.resolution
+  return module.resolution, module.num_layers
 
 
 def check_growth(generator: ConfigDict) -> None:

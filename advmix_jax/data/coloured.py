@@ -159,6 +159,11 @@ def mean_colours(config: 'ml_collections.ConfigDict') -> np.ndarray:
   return colouring.default_mean_colours()
 
 
+def facts(config: 'ml_collections.ConfigDict') -> dict[str, object]:
+  """Nothing is to be said beside results."""
+  return {}
+
+
 def _coloured(pool: _Pool, colours: np.ndarray) -> Dataset:
   """Colours the used examples; `colours` is `[N, 3]` for the whole source."""
   chosen = colours[pool.index]

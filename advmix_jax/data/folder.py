@@ -28,7 +28,7 @@ FOLDERS = {'train': 'train', 'validation': 'validation', 'val': 'validation', 't
 SUFFIXES = ('.png', '.jpg', '.jpeg')
 EXPECTED = (
   'train/CLASS/*.png or *.jpg and test/CLASS/..., or a folder or zip with the dataset.json of StyleGAN; '
-  'see "Your own pictures" in README.md'
+  'see docs/own_pictures.md'
 )
 
 

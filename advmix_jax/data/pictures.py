@@ -100,6 +100,10 @@ def check_config(config: 'ml_collections.ConfigDict') -> None:
     raise bad_key('num_workers', data.num_workers, 'a number from 0, or -1')
 
 
+def mean_colours(config: 'ml_collections.ConfigDict') -> None:
+  """None: pictures have colours of their own."""
+
+
 def facts(config: 'ml_collections.ConfigDict') -> dict[str, object]:
   """How the images of a data set are framed, and what its classes are made of."""
   data = config.data

@@ -13,7 +13,8 @@ from advmix_jax.types import BadInputError, Splits
 if TYPE_CHECKING:
   import ml_collections
 
-NAMES = (*coloured.SOURCES, *pictures.SCANS)
+# By name, the module that holds a data set's `load`, `check_config`, `mean_colours` and `facts`.
+SOURCES = dict.fromkeys(coloured.SOURCES, coloured) | dict.fromkeys(pictures.SCANS, pictures)
 
 
 def load(config: 'ml_collections.ConfigDict', resolution: int | None = None) -> Splits:
@@ -36,8 +37,7 @@ def load(config: 'ml_collections.ConfigDict', resolution: int | None = None) -> 
     BadInputError: a key or a file is wrong; the text names it, what was found and what is expected.
   """
   check_config(config)
-  source = coloured if config.data.name in coloured.SOURCES else pictures
-  return source.load(config, resolution or config.data.resolution)
+  return SOURCES[config.data.name].load(config, resolution or config.data.resolution)
 
 
 def check_config(config: 'ml_collections.ConfigDict') -> None:
@@ -47,8 +47,8 @@ def check_config(config: 'ml_collections.ConfigDict') -> None:
     BadInputError: naming the key, what was found and what is expected.
   """
   data = config.data
-  if data.name not in NAMES:
-    raise bad_key('name', data.name, 'one of ' + ', '.join(NAMES))
+  if data.name not in SOURCES:
+    raise bad_key('name', data.name, 'one of ' + ', '.join(SOURCES))
   if not 0 <= config.seed < 2**32:  # A larger one would repeat the keys of a smaller one.
     raise BadInputError(f'config.seed: found {config.seed}, expected a number from 0 to {2**32 - 1}')
   if data.split_seed < 0:
@@ -57,7 +57,7 @@ def check_config(config: 'ml_collections.ConfigDict') -> None:
     raise bad_key('draw', data.draw, ' | '.join(subsets.DRAWS))
   if data.num_generator and len(data.generator_classes):
     raise bad_key('num_generator', data.num_generator, '0: config.data.generator_classes sets the number')
-  (coloured if data.name in coloured.SOURCES else pictures).check_config(config)
+  SOURCES[data.name].check_config(config)
 
 
 def mean_colours(config: 'ml_collections.ConfigDict') -> np.ndarray | None:
@@ -65,14 +65,13 @@ def mean_colours(config: 'ml_collections.ConfigDict') -> np.ndarray | None:
 
   None for data that is not coloured here.
   """
-  return coloured.mean_colours(config) if config.data.name in coloured.SOURCES else None
+  return SOURCES[config.data.name].mean_colours(config)
 
 
 def facts(config: 'ml_collections.ConfigDict', splits: Splits) -> dict[str, object]:
-  """What is said beside results on data sets of files: names of classes, and how images are framed."""
-  if config.data.name in coloured.SOURCES:
-    return {}
-  return {'class_names': list(splits.train.class_names), **pictures.facts(config)}
+  """What is said beside results: names of the classes, where they have any, and what the source adds."""
+  names = splits.train.class_names
+  return ({'class_names': list(names)} if names else {}) | SOURCES[config.data.name].facts(config)
 
 
 def save_record(

@@ -50,7 +50,7 @@ class Generator(NamedTuple):
   """What a folder holds.
 
   Attributes:
-    architecture: 'stylegan1' or 'stylegan2'.
+    architecture: a name of `ARCHITECTURES`.
     module: its methods `map_z`, `synthesis`, `coarse` and `fine` are what the parameters are for.
     params: `{'params', 'noise': tuple of [1, R_i, R_i, 1], 'w_avg': [D]}` float32.
     truncation: the default of the generator where it comes from.
@@ -199,6 +199,10 @@ def _discriminator(folder: Path, description: dict[str, Any]) -> tuple[Any, PyTr
   """The module, and the shapes of its parameters."""
   size, channels = description['resolution'], description['generator'].get('image_channels', 3)
   kind = ARCHITECTURES[description['architecture']].discriminator
+  if kind is None:
+    raise BadInputError(
+      f'{Path(folder) / DESCRIPTION}: found a discriminator, expected null with {description["architecture"]}'
+    )
   return _build(
     folder,
     kind,

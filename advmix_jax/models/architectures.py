@@ -1,4 +1,4 @@
-"""The generators a run can train, with what belongs to each."""
+"""The generators a run can have, with what belongs to each."""
 
 from typing import NamedTuple
 
@@ -12,11 +12,12 @@ class Architecture(NamedTuple):
 
   Attributes:
     generator: a module of `fmaps`, `latent_size`, `w_size`, `mapping_layers`, `label_size`, ...
-    discriminator: a module of `fmaps`, `label_size`, ...
+    discriminator: a module of `fmaps`, `label_size`, ...; None = no run trains such a generator, it is given
+      one in a folder.
   """
 
   generator: type[nn.Module]
-  discriminator: type[nn.Module]
+  discriminator: type[nn.Module] | None
 
 
 ARCHITECTURES = {

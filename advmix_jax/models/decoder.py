@@ -1,8 +1,10 @@
 """A generator of any architecture as the `Decoder` that the algorithms take, with images of any size.
 
-The model is a Flax module with the sizes `latent_size`, `label_size`, `w_size`, `num_layers`, `noise_sizes`
-and the methods `map_z(z, labels)`, `coarse(w_par, noise)` and `fine(trunk, w_perp, noise)`; where it grows,
-the latter two also take `lod`.
+The model is a Flax module with the sizes `resolution`, `image_channels`, `latent_size`, `label_size`,
+`w_size`, `num_layers` and `noise_sizes`, and the methods `map_z(z)`, or with classes `map_z(z, labels)`,
+`coarse(w_par, noise)`, `fine(trunk, w_perp, noise)` and, for both together, `synthesis(w, noise)`; where it
+grows, `coarse` and `fine` also take `lod`. Its parameters are initialised by `__call__(z, noise, labels)`;
+`dtype` and `remat` say how it is computed.
 """
 
 from typing import Any

@@ -106,6 +106,7 @@ def build_networks(generator: ConfigDict, adopted: Path, num_classes: int) -> tu
     has_copy = (adopted / generator_folder.DESCRIPTION).exists()
     return generator_folder.load_modules(adopted if has_copy else Path(generator.path))
   architecture = ARCHITECTURES[generator.architecture]
+  assert architecture.discriminator is not None  # `config_check` lets no other be trained.
   both: dict[str, Any] = {
     'fmaps': tuple(generator.fmaps),
     'label_size': num_classes if generator.conditional else 0,
