@@ -122,9 +122,12 @@ def made(subject: Subject, name: str, config: ConfigDict, file: Path, kind: str)
   template = shapes(lambda key: model.init(key, jnp.zeros((1, *experiment.image_shape)))['params'])
   params = load_tree(file, template)
 
+  def classify(params, images):
+    return model.apply({'params': params}, images)
+
   @jax.jit
   def predict_batch(images):
-    return predictions(lambda params, images: model.apply({'params': params}, images), params, images)
+    return predictions(classify, params, images)
 
   def predict(images: np.ndarray) -> np.ndarray:
     def of_batch(images: np.ndarray) -> np.ndarray:
@@ -166,7 +169,7 @@ def train(subject: Subject, folder: Path) -> PyTree:
   def batch_fn(number: int) -> Batch:
     at = others[order[number]]
     images, index = to_float(recoloured(at, number)), part.index[at].astype(np.int32)
-    return Batch(images=images, labels=part.labels[at], latents=None, index=index)
+    return Batch(images=jnp.asarray(images), labels=part.labels[at], latents=None, index=index)
 
   loop = Loop(
     name='diagnose/reference',
