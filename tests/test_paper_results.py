@@ -151,7 +151,7 @@ def test_tables_show_paper_ours_and_difference(folder, capsys):
     '* time: 2:45 (encode 1:00, train 0:45, train_gan 1:00); 9 of 9 runs are done',
     '* seeds: `train.seed` 0, 1, 2: the classifier alone',
     '* training images: 6000; epochs: 8; classifier: linear; generator: 90 kimg, w of 64; encoder: 16 steps ',
-    'attack in training: 3 × 4, ε = 0.03; in evaluation: 10 × 20; mixing level: 6',
+    'attack in training: 3 × 4, ε = 0.03; in evaluation: 10 × 20; mixing level: 5',
   ):
     assert line in text, line
   assert '| 99.9 % red | randmix | 53.56 |' in capsys.readouterr().out

@@ -40,7 +40,6 @@ def run(environment):  # noqa: F811
     (('table2:smoke',), '--workdir is missing'),
     (('table2:smoke', '--workdir=OUT', '--config=configs/smoke.py'), 'table2 is configs/paper/table2.py'),
     (('table2:smoke', '--workdir=OUT', '--config.data.dirr=x'), 'dirr'),
-    (('table2:smoke', '--workdir=OUT', '--config.at.epsilon=-1'), 'at.epsilon is -1.0'),
     (('table2:smoke', '--workdir=OUT', 'more'), "unexpected argument 'more'"),
     (('table2:smoke', '--workdir=OUT', '--render_only'), 'sweep/plan.json is missing'),
     (('page',), '--record is missing'),
@@ -53,6 +52,13 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capfd, monkeypatch, argume
   assert reproduce.main(['reproduce', *given]) == 2
   (line,) = capfd.readouterr().err.splitlines()
   assert line.startswith('error: ') and words in line
+  assert not (tmp_path / 'out').exists()
+
+
+def test_values_are_checked_before_anything_is_run(run, tmp_path):
+  done = run('table2:smoke', f'--workdir={tmp_path / "out"}', '--config.at.epsilon=-1')
+  assert done.returncode == 2
+  assert done.stderr.startswith('error: ') and 'at.epsilon is -1.0' in done.stderr
   assert not (tmp_path / 'out').exists()
 
 
