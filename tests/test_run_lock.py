@@ -79,7 +79,7 @@ def test_the_second_of_two_is_refused_and_told_whom_to_wait_for(tmp_path, other_
   start = time.monotonic()
   with pytest.raises(BadInputError) as error:
     run_lock.acquire(tmp_path)
-  assert time.monotonic() - start < 1.0
+  assert time.monotonic() - start < 10  # Not the wait for a heartbeat.
   expected = f'--workdir={tmp_path} is in use by process {other_process.pid} on {os.uname().nodename}'
   assert str(error.value).startswith(expected)
   assert tokens(tmp_path) == [1]
@@ -157,6 +157,7 @@ def test_a_step_of_the_clock_changes_nothing(tmp_path, other_run, monkeypatch, s
   with pytest.raises(BadInputError, match='in use'):
     run_lock.acquire(tmp_path, stale_seconds=20)
   other_run.send_signal(signal.SIGSTOP)
+  os.waitid(os.P_PID, other_run.pid, os.WSTOPPED)  # It may write once more before it stops.
   lock = run_lock.acquire(tmp_path, stale_seconds=0.5)
   assert lock.token == 2
   lock.release()

@@ -61,13 +61,19 @@ def jobs(cluster, out) -> dict[str, str]:
   return {job: name for job, name in found.items() if (out / name / 'config.json').exists()}
 
 
-def in_training(cluster, out, node) -> list[str]:
-  """Jobs of members that run on a node and have saved something."""
+def running(cluster, out, node) -> dict[str, str]:
+  """Members that run on a node by their jobs."""
   shown = cluster.run(
     'squeue', '--noheader', '--array', '--states=RUNNING', f'--nodelist={node}', '--format=%i'
   )
   names = jobs(cluster, out)
-  return [job for job in shown.split() if job in names and saved(out / names[job])]
+  return {job: names[job] for job in shown.split() if job in names}
+
+
+def in_training(cluster, out, node) -> bool:
+  """Whether a node's two members, any of which may be preempted, have all saved something."""
+  names = running(cluster, out, node).values()
+  return len(names) == 2 and all(saved(out / name) for name in names)
 
 
 def saved(workdir) -> bool:
@@ -97,9 +103,11 @@ def test_preempted_and_with_a_node_lost_it_comes_to_the_same(cluster, config, un
   launcher = start(cluster, config, out)
   try:
     cluster.wait_until(lambda: all(in_training(cluster, out, n) for n in ('n1', 'n2')), 'training', 240)
-    on_first, on_second = (in_training(cluster, out, node) for node in ('n1', 'n2'))
+    on_first = running(cluster, out, 'n1')
     cluster.submit('sleep 1', '--partition=high', '--nodelist=n1')
     cluster.wait_until(lambda: any(restarts(cluster, job) for job in on_first), 'preemption', 120)
+    on_second = running(cluster, out, 'n2')
+    assert on_second, 'all of n2 ended before it could be lost'
     cluster.lose('n2')
     cluster.wait_until(lambda: all(restarts(cluster, job) for job in on_second), 'another start', 120)
     cluster.restore('n2')

@@ -62,7 +62,7 @@ def test_a_step_that_hangs_ends_the_run_with_a_sentence_and_all_stacks(first, la
 @pytest.mark.parametrize(
   'first, later, body',
   [
-    (60.0, 0.4, ('for _ in range(4):', '  time.sleep(0.25)', '  dog.step_done()')),
+    (60.0, 1.0, ('for _ in range(5):', '  time.sleep(0.3)', '  dog.step_done()')),
     (0.0, 0.0, ('time.sleep(0.8)',)),
     (60.0, 0.4, ('dog.step_done()', 'jax.jit(jnp.sin)(x)', 'time.sleep(0.6)')),
   ],
