@@ -11,9 +11,6 @@ points are not bounded by [-1, 1]: nothing here clips them. The encoder is exact
     blended = mixup_samples(key, points, n, alpha)    # Eq. 10
 """
 
-import json
-import pathlib
-
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -21,7 +18,6 @@ import ml_collections
 import numpy as np
 
 from advmix_jax import mixing
-from advmix_jax.report import charts, grids, page
 from advmix_jax.types import Array, BadInputError, Decoder, PyTree
 
 _MIXING_LEVEL = 1  # Row 0 of w carries the label, row 1 does not.
@@ -174,84 +170,3 @@ def agreement(points: Points, toy: ml_collections.ConfigDict) -> dict[str, float
     'near_a_mode_of_its_label': float((near & own).any(axis=1).mean()),
     'num_points': len(x),
   }
-
-
-def run_toy(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> dict:
-  """Draws Figure 4: writes `report/toy.png`, `report/index.html` and `results.json` into the workdir.
-
-  Args:
-    config: of `configs/toy.py`; uses `seed`, `toy` and `mixup.alpha`.
-    workdir: folder of the run; made if missing.
-
-  Returns:
-    What was written to `results.json`.
-
-  Raises:
-    BadInputError: a key of `toy` or `mixup` makes no sense.
-  """
-  toy, alpha = config.toy, config.mixup.alpha
-  check_config(toy)
-  if not 0 < alpha < float('inf'):
-    raise BadInputError(f'mixup.alpha is {alpha}, expected a positive number')
-  data_key, advmix_key, mixup_key = jax.random.split(jax.random.key(config.seed), 3)
-  data = draw_data(data_key, toy)
-  panels = {
-    'data': data,
-    'advmix': advmix_samples(advmix_key, data, toy.num_samples, toy),
-    'mixup': mixup_samples(mixup_key, data, toy.num_samples, alpha),
-  }
-  shares = {name: agreement(points, toy) for name, points in panels.items()}
-  results = {'methods': {}, 'seed': config.seed, 'toy': {**shares, 'mixup_alpha': alpha}}
-
-  folder = pathlib.Path(workdir)
-  means, deviations, _ = modes(toy)
-  titles = {'data': '(a) data', 'advmix': '(b) AdvMix', 'mixup': '(c) mixup'}
-  figure = charts.save_scatter_panels(
-    folder / 'report' / 'toy.png',
-    {
-      f'{titles[name]}\n{100 * shares[name]["near_a_mode"]:.1f} % near a true mode': (
-        np.asarray(points.x),
-        np.asarray(points.labels),
-      )
-      for name, points in panels.items()
-    },
-    means,
-    deviations,
-  )
-  page.write_page(folder / 'report' / 'index.html', _report(config, shares, figure))
-  text = json.dumps(results, indent=2, sort_keys=True) + '\n'
-  grids.write_atomically(folder / 'results.json', text.encode())
-  return results
-
-
-def _report(config: ml_collections.ConfigDict, shares: dict, figure: pathlib.Path) -> page.Report:
-  def percent(name: str, key: str = 'near_a_mode') -> str:
-    return f'{100 * shares[name][key]:.1f} %'
-
-  summary = (
-    f'{percent("advmix")} of the AdvMix samples and {percent("mixup")} of the mixup samples lie within three '
-    f'standard deviations of a true mode; of the data themselves {percent("data")} do.',
-    f'With the right label: AdvMix {percent("advmix", "near_a_mode_of_its_label")}, '
-    f'mixup {percent("mixup", "near_a_mode_of_its_label")}.',
-  )
-  text = (
-    'Each point has two coordinates. The vertical one, x2, depends on the class (colour and shape of the '
-    'mark); the horizontal one, x1, does not. Dashed ellipses mark three standard deviations around the four '
-    'true modes.\n\nAdvMix takes the vertical coordinate of one point and the horizontal one of another '
-    '(Equation 11): the result is where data can be, and its label is right. mixup blends two points and '
-    'their labels (Equation 10): the blends of two classes lie where there are no data. AdvMix is told which '
-    'coordinate carries the label, mixup is not.'
-  )
-  caption = (
-    f'Figure 4 of the paper: {shares["data"]["num_points"]} data points, {shares["advmix"]["num_points"]} '
-    f'samples of each method, mixup with alpha = {config.mixup.alpha}.'
-  )
-  settings = {f'toy.{key}': config.toy[key] for key in sorted(config.toy)}
-  return page.Report(
-    title='AdvMix and mixup on a toy example',
-    summary=summary,
-    sections=(page.Section('Two factors, one of which carries the label', text, figure, caption),),
-    seeds={'seed': config.seed},
-    settings={**settings, 'mixup.alpha': config.mixup.alpha},
-    versions={'jax': jax.__version__, 'numpy': np.__version__},
-  )

@@ -79,7 +79,7 @@ ALLOWED = {
     'training.path_length',
   ),
   'training': (*ALGORITHMS, 'micro_batch', 'models', 'methods'),
-  'toy': ('types', 'ranges', 'mixing', 'report'),
+  'toy': ('types', 'ranges', 'mixing'),
   'stages': ('',),
   'sweep': (*BASE, 'sweep', 'interruption', 'methods', 'process_identity', 'progress', 'report', 'workdir'),
   'paper': (*BASE, 'paper', 'methods', 'progress', 'report', 'stages.clock', 'sweep', 'workdir'),

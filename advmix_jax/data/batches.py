@@ -1,7 +1,13 @@
 """Order of the training examples: random access by step, so that resuming needs no iterator state."""
 
-import grain
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+  import grain
 
 
 def index_batches(num_examples: int, batch_size: int, seed: int) -> grain.MapDataset:
@@ -21,6 +27,8 @@ def index_batches(num_examples: int, batch_size: int, seed: int) -> grain.MapDat
   Returns:
     A data set of `[batch_size]` int32 indices in [0, num_examples), without end.
   """
+  import grain  # Only here, for it brings orbax along: half a second, which evaluation can do without.
+
   return (
     grain.MapDataset.range(num_examples)
     .seed(seed)

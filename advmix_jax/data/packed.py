@@ -6,6 +6,7 @@ versions), so it is never out of date, and written whole or not at all. Deleting
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import multiprocessing
@@ -15,7 +16,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import grain
 import numpy as np
 import PIL
 from absl import flags
@@ -49,25 +49,20 @@ class Decoded(NamedTuple):
   problems: tuple[tuple[int, str], ...]
 
 
-class _Decode(grain.transforms.Map):
-  """Chunks of files to `Decoded`, with positions in the chunk. At module level, as processes unpickle it."""
-
-  def __init__(self, framing: Framing):
-    self._framing = framing
-
-  def map(self, files: Sequence[File]) -> Decoded:
-    side = self._framing.resolution
-    pixels = np.zeros((len(files), side, side, 3), np.uint8)
-    is_grey = np.zeros(len(files), bool)
-    problems = []
-    for i, file in enumerate(files):
-      try:
-        pixels[i], is_grey[i] = frame(read_file(file.root, file.name), self._framing)
-      except BadPicture as error:
-        problems.append((i, str(error)))
-      except OSError as error:
-        problems.append((i, error.strerror or str(error)))
-    return Decoded(pixels, is_grey, tuple(problems))
+def _decode(framing: Framing, files: Sequence[File]) -> Decoded:
+  """A chunk of files, with positions in the chunk. At module level, as processes unpickle it."""
+  side = framing.resolution
+  pixels = np.zeros((len(files), side, side, 3), np.uint8)
+  is_grey = np.zeros(len(files), bool)
+  problems = []
+  for i, file in enumerate(files):
+    try:
+      pixels[i], is_grey[i] = frame(read_file(file.root, file.name), framing)
+    except BadPicture as error:
+      problems.append((i, str(error)))
+    except OSError as error:
+      problems.append((i, error.strerror or str(error)))
+  return Decoded(pixels, is_grey, tuple(problems))
 
 
 def load(
@@ -119,8 +114,10 @@ def check(files: Sequence[File], framing: Framing, num_workers: int) -> list[Pro
 
 def decode(files: Sequence[File], framing: Framing, num_workers: int) -> Iterator[tuple[int, Decoded]]:
   """Chunks of pictures in order, each with the position of its first file."""
+  import grain  # Only here, for it brings orbax along: half a second, which a full cache makes needless.
+
   chunks = [files[i : i + _CHUNK] for i in range(0, len(files), _CHUNK)]
-  source = grain.MapDataset.source(chunks).map(_Decode(framing))
+  source = grain.MapDataset.source(chunks).map(functools.partial(_decode, framing))
   cores = len(os.sched_getaffinity(0))
   if num_workers < 0:
     num_workers = min(cores, _MOST_WORKERS) if cores > 2 and len(files) >= _MANY else 0

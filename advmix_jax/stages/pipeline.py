@@ -1,35 +1,25 @@
 """The stages of a run in order. Each reads what those before it left in the workdir."""
 
-from collections.abc import Callable
+import functools
+import importlib
 
 import jax
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from advmix_jax import data, hosts, interruption, toy
+from advmix_jax import data, hosts, interruption
 from advmix_jax.methods import METHODS
 from advmix_jax.models.decoder import init_generator
-from advmix_jax.stages import adopt_gan, clock, diagnose, encode, evaluate, report, train, train_gan
+from advmix_jax.stages import clock
 from advmix_jax.stages.experiment import Experiment
 from advmix_jax.stages.networks import shapes
 from advmix_jax.types import BadInputError, PyTree
 from advmix_jax.workdir import environment, read_json
 
-STAGES: dict[str, Callable[[Experiment], object]] = {
-  'train_gan': lambda run: train_gan.run(run) if not run.config.generator.path else alone(adopt_gan.run, run),
-  'encode': encode.run,
-  'train': train.run,
-  'evaluate': evaluate.run,
-  'diagnose': lambda run: alone(diagnose.run, run),
-  'report': lambda run: alone(report.run, run),
-  'toy': lambda run: alone(lambda run: toy.run_toy(run.config, run.workdir.path), run),
-}
-
-
-def alone(stage: Callable[[Experiment], object], experiment: Experiment) -> None:
-  """A stage that process 0 does while the others wait."""
-  hosts.by_first(lambda: stage(experiment))
+# Modules beside this one, each with `run(experiment)`.
+STAGES = ('train_gan', 'encode', 'train', 'evaluate', 'diagnose', 'report', 'toy')
+BY_FIRST = ('diagnose', 'report', 'toy')  # Process 0 does them while the others wait.
 
 
 def run(experiment: Experiment, stages: tuple[str, ...]) -> None:
@@ -37,8 +27,13 @@ def run(experiment: Experiment, stages: tuple[str, ...]) -> None:
   for name in stages:
     interruption.check()
     print(f'== {name}', flush=True)
+    # Only now, for matplotlib and orbax, which not all stages need, take a second.
+    stage = importlib.import_module(f'advmix_jax.stages.{name}').run
     with clock.counted(experiment.workdir.path, name):
-      STAGES[name](experiment)
+      if name in BY_FIRST:
+        hosts.by_first(functools.partial(stage, experiment))
+      else:
+        stage(experiment)
 
 
 def check_stages(names: tuple[str, ...]) -> None:

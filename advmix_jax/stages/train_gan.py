@@ -15,6 +15,7 @@ from advmix_jax.interop import generator_folder
 from advmix_jax.interop.weights import save_tree
 from advmix_jax.models.growing import Lod, lod_of
 from advmix_jax.ranges import to_float
+from advmix_jax.stages import adopt_gan
 from advmix_jax.stages.experiment import Experiment
 from advmix_jax.stages.networks import Networks
 from advmix_jax.stages.sample_grids import grid_writer
@@ -38,6 +39,9 @@ WGAN_LEARNING_RATE = 2e-3  # At most (Karras et al. 2018).
 
 def run(experiment: Experiment) -> None:
   """Writes `gan/`: both networks, what they are (`launch.generate` reads the folder), grids of samples."""
+  if experiment.config.generator.path:
+    hosts.by_first(lambda: adopt_gan.run(experiment))
+    return
   if hosts.agreed(experiment.generator_file.exists):
     return
   config = experiment.config.generator
