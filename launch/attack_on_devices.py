@@ -9,14 +9,13 @@ import json
 import sys
 from typing import Any
 
-from advmix_jax import benchmark
-from advmix_jax.bench import devices
+from advmix_jax.bench import devices, reference_cases
 
 
 def main(given: str) -> None:
   asked = json.loads(given)
   sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in asked['networks'].items()}
-  print(json.dumps(devices.attack_on_devices(benchmark.Networks(**sizes), asked['repeats'])))
+  print(json.dumps(devices.attack_on_devices(reference_cases.Networks(**sizes), asked['repeats'])))
 
 
 if __name__ == '__main__':

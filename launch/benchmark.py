@@ -21,8 +21,16 @@ from typing import Any, cast
 
 from ml_collections import ConfigDict
 
-from advmix_jax import benchmark, benchmark_run, measurement
-from advmix_jax.bench import curves, page, pipeline, profile, start_time
+from advmix_jax.bench import (
+  curves,
+  equal_quality,
+  measurement,
+  page,
+  pipeline,
+  profile,
+  reference_cases,
+  start_time,
+)
 from advmix_jax.stages.experiment import Experiment
 from advmix_jax.types import BadInputError
 from advmix_jax.workdir import Workdir, check_writable, read_json, write_json
@@ -34,8 +42,8 @@ from launch import allocation, common
 def main(arguments: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(prog='python -m launch.benchmark', description=__doc__.split('\n')[0])
   parser.add_argument('--out', type=Path, help='file for the figures, JSON')
-  parser.add_argument('--cases', default=','.join(benchmark.CASES), help='some of %(default)s')
-  parser.add_argument('--run', type=Path, help=f'folder of a finished run, for the case {benchmark_run.NAME}')
+  parser.add_argument('--cases', default=','.join(reference_cases.CASES), help='some of %(default)s')
+  parser.add_argument('--run', type=Path, help=f'folder of a finished run, for the case {equal_quality.NAME}')
   parser.add_argument(
     '--encode_steps', type=int, default=2000, help='of it: steps from the mean (%(default)s)'
   )
@@ -69,8 +77,8 @@ def check(options: argparse.Namespace) -> None:
   for flag in ('repeats', 'encode_steps'):
     if getattr(options, flag) < 1:
       raise BadInputError(f'--{flag} is {getattr(options, flag)}, expected at least 1')
-  if benchmark_run.NAME in options.cases.split(',') and options.run is None:
-    raise BadInputError(f'--cases: {benchmark_run.NAME} needs --run, the folder of a finished run')
+  if equal_quality.NAME in options.cases.split(',') and options.run is None:
+    raise BadInputError(f'--cases: {equal_quality.NAME} needs --run, the folder of a finished run')
   if options.run is not None and not (options.run / 'config.json').exists():
     raise BadInputError(f'--run={options.run}: found no config.json, expected the folder of a run')
   for flag, file in (('--out', options.out), ('--page', options.page)):
@@ -100,13 +108,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def measure_cases(options: argparse.Namespace) -> dict[str, Any]:
   """Cases on reference networks, and the one on a run."""
   names = options.cases.split(',')
-  experiment = open_run(options.run) if benchmark_run.NAME in names else None
+  experiment = open_run(options.run) if equal_quality.NAME in names else None
   figures = measurement.run_cases(
-    [name for name in names if name != benchmark_run.NAME], options.repeats, against=options.against
+    [name for name in names if name != equal_quality.NAME], options.repeats, against=options.against
   )
   if experiment is not None:
     sizes = (options.encode_steps, options.encode_images, options.repeats)
-    figures['cases'].append(benchmark_run.equal_quality(experiment, *sizes, options.against))
+    figures['cases'].append(equal_quality.equal_quality(experiment, *sizes, options.against))
     figures['run'] = str(options.run)
   return figures
 

@@ -114,7 +114,7 @@ def is_unfinished(out: Path) -> bool:
 @common.exit_status
 def note(out: Path, was_unfinished: bool) -> None:
   """Keeps in the folder on which machine and with which code its runs were made: now, or before."""
-  from advmix_jax.measurement import processor
+  from advmix_jax.bench.measurement import processor
   from advmix_jax.paper import record
 
   machine = record.describe_machine(processor(), len(os.sched_getaffinity(0)))

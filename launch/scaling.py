@@ -133,7 +133,7 @@ def measure(file: str, share: Any) -> dict[str, Any]:
   import os
 
   from advmix_jax.bench import measured_steps
-  from advmix_jax.measurement import now
+  from advmix_jax.bench.measurement import now
   from advmix_jax.workdir import environment
 
   load = os.getloadavg()[0]

@@ -7,26 +7,25 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from advmix_jax import benchmark, measurement
-from advmix_jax.bench import timing
+from advmix_jax.bench import measurement, reference_cases, timing
 from advmix_jax.bench.operations import operations
 from advmix_jax.models import conv
 from launch import benchmark as command
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
-TINY = benchmark.Networks(
+TINY = reference_cases.Networks(
   fmaps=(6, 4), w_size=5, mapping_layers=1, classifier_fmaps=(2, 2, 3, 3), mixing_level=2, batch_size=8
 )
 
 
 @pytest.fixture(scope='module')
 def reference():
-  return benchmark.Reference(TINY)
+  return reference_cases.Reference(TINY)
 
 
-@pytest.mark.parametrize('name', benchmark.CASES)
+@pytest.mark.parametrize('name', reference_cases.CASES)
 def test_every_case_can_be_built_and_says_what_it_does(name, reference):
-  case = benchmark.CASES[name](reference)
+  case = reference_cases.CASES[name](reference)
   assert case.images == 8 * (case.settings['steps'] if name == 'encoder_step' else 1)
   assert case.settings
   assert (case.flops is None) == (name == 'attack_eval_cnn')
@@ -34,7 +33,7 @@ def test_every_case_can_be_built_and_says_what_it_does(name, reference):
 
 
 def test_more_work_is_counted_as_more(reference):
-  flops = {name: benchmark.CASES[name](reference).flops for name in ('gan_step', 'gan_step_r1')}
+  flops = {name: reference_cases.CASES[name](reference).flops for name in ('gan_step', 'gan_step_r1')}
   assert flops['gan_step_r1'] > 1.2 * flops['gan_step']
   short, long = (reference.attack_train('linear', 1, steps).flops for steps in (2, 4))
   assert 1.4 < long / short < 2
@@ -65,7 +64,7 @@ def test_a_gradient_that_nobody_uses_is_not_counted():
 
 def test_figures_are_printed_and_written_in_the_agreed_form(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(measurement, 'PEAK_SIZE', 64)
-  monkeypatch.setattr(benchmark, 'Networks', lambda: TINY)
+  monkeypatch.setattr(reference_cases, 'Networks', lambda: TINY)
   out = tmp_path / 'bench.json'
   names = ['classifier_step', 'attack_eval_cnn']
   assert command.main([f'--cases={",".join(names)}', '--repeats=1', f'--out={out}']) == 0
@@ -120,7 +119,7 @@ def test_the_ratio_is_taken_pair_by_pair(monkeypatch):
   """A machine that is slow during one pair slows both sides of it."""
   seconds = [[1.0, 2.0, 4.0], [3.0, 6.0, 8.0], [1e9, 1e9, 1e9]]
   monkeypatch.setattr(measurement, 'in_turns', lambda runs, repeats: seconds)
-  case = benchmark.Case(lambda: None, images=8, flops=40.0, settings={}, arguments=())
+  case = reference_cases.Case(lambda: None, images=8, flops=40.0, settings={}, arguments=())
   figures = measurement.measure(case, theirs=FakeFastest, product=lambda: None, repeats=3, peak=100.0)
   assert figures['images_per_sec'] == 4 and figures['torch']['images_per_sec'] == 8 / 6
   assert figures['ratio_vs_torch'] == 3 and figures['ratio_quartiles'] == [2.5, 3.0]
@@ -131,7 +130,7 @@ def test_the_ratio_is_taken_pair_by_pair(monkeypatch):
 def test_the_peak_is_the_highest_rate_of_products_before_a_case_and_beside_it(monkeypatch):
   monkeypatch.setattr(measurement, 'PEAK_SIZE', 5)  # 250 operations.
   monkeypatch.setattr(measurement, 'in_turns', lambda runs, repeats: [[1.0, 2.0, 4.0], [1.0, 1.25, 2.0]])
-  case = benchmark.Case(lambda: None, images=8, flops=40.0, settings={}, arguments=())
+  case = reference_cases.Case(lambda: None, images=8, flops=40.0, settings={}, arguments=())
   for at_first, expected in ((100.0, 200.0), (400.0, 400.0)):
     figures = measurement.measure(case, theirs=None, product=lambda: None, repeats=3, peak=at_first)
     assert figures['matmul_flops'] == expected and figures['share_of_matmul_peak'] == 20 / expected

@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from advmix_jax import benchmark
-from advmix_jax.bench import hlo
+from advmix_jax.bench import hlo, reference_cases
 from advmix_jax.training import loop
 from tests import watched_run
 
@@ -35,7 +34,7 @@ CASES = (
   *('encoder_step', 'attack_train_cnn', 'classifier_step'),
 )
 CLASSIFIER_STEPS, ENCODED_BATCHES = 8, 4 + 2
-TINY = benchmark.Networks(
+TINY = reference_cases.Networks(
   fmaps=(6, 4), w_size=5, mapping_layers=1, classifier_fmaps=(2, 2, 3, 3), mixing_level=2, batch_size=8
 )
 
@@ -47,7 +46,7 @@ def run(tmp_path_factory, quick_compile):
 
 @pytest.fixture(scope='module')
 def reference(quick_compile):
-  return benchmark.Reference(TINY)
+  return reference_cases.Reference(TINY)
 
 
 def instructions(program):
@@ -100,7 +99,7 @@ def test_attacks_of_a_run_leave_the_trunk_alone(run):
 @pytest.mark.parametrize('name', CASES)
 def test_steps_alone_hold_fast_convolutions_alone(reference, name):
   """One device, jit, as the benchmark times them."""
-  case = benchmark.CASES[name](reference)
+  case = reference_cases.CASES[name](reference)
   before = watched_run.executables()
   jax.block_until_ready(case.run())
   program = hlo.parse(watched_run.largest_new(before))

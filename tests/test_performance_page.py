@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-from advmix_jax import benchmark, measurement
-from advmix_jax.bench import curves, start_time
+from advmix_jax.bench import curves, measurement, reference_cases, start_time
 from advmix_jax.types import RunError
 from launch import benchmark as command
 from tests.test_benchmark import TINY
@@ -173,7 +172,7 @@ def test_curves_are_measured(tmp_path, monkeypatch):
 
 
 def test_resolutions_halve_and_double_and_the_last_is_mixed():
-  found = [(len(n.fmaps), n.mixing_level) for n in curves.networks_by_resolution(benchmark.Networks())]
+  found = [(len(n.fmaps), n.mixing_level) for n in curves.networks_by_resolution(reference_cases.Networks())]
   assert found == [(3, 4), (4, 6), (5, 8)]
 
 

@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from advmix_jax import benchmark
-from advmix_jax.bench import hlo, kinds, profile
+from advmix_jax.bench import hlo, kinds, profile, reference_cases
 from advmix_jax.models import conv
 from launch import benchmark as command
 from tests.test_benchmark import TINY
@@ -120,4 +119,4 @@ def test_an_unknown_case_is_bad_input(monkeypatch, capsys):
   monkeypatch.setattr(command.measurement, 'PEAK_SIZE', 64)
   assert command.main(['--profile=attack', '--repeats=1']) == 2
   assert "error: --profile: found 'attack', expected some of gan_step, " in capsys.readouterr().err
-  assert 'attack' not in benchmark.CASES
+  assert 'attack' not in reference_cases.CASES

@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip('torch', reason='the extra bench (PyTorch) is not installed')
 
-from advmix_jax import benchmark, measurement
+from advmix_jax.bench import measurement, reference_cases
 from advmix_jax.methods import METHODS
 from advmix_jax.torch_reference import algorithms, cases, networks
 from advmix_jax.torch_reference.process import TorchProcess
@@ -22,7 +22,7 @@ from launch import benchmark as command
 from tests.tiny import normal
 
 pytestmark = pytest.mark.usefixtures('quick_compile', 'one_thread')
-SIZES = benchmark.Networks(
+SIZES = reference_cases.Networks(
   fmaps=(6, 5, 4), w_size=5, mapping_layers=2, classifier_fmaps=(2, 2, 3, 3), mixing_level=5, batch_size=8
 )
 LAYOUTS = {name: variant for name, variant in cases.VARIANTS.items() if not variant.compiled}
@@ -40,7 +40,7 @@ def one_thread():
 @pytest.fixture(scope='module')
 def reference():
   """Biases and weights of the noise are zero in fresh networks; here they are not."""
-  reference = benchmark.Reference(SIZES)
+  reference = reference_cases.Reference(SIZES)
   reference.params = randomised(reference.params, 1)
   return reference
 
@@ -103,7 +103,7 @@ def test_the_attack_of_training_finds_our_losses(name, reference):
 
 
 def test_the_attack_of_evaluation_breaks_the_same_examples(reference, monkeypatch):
-  monkeypatch.setattr(benchmark, 'CENTRED', -0.5)  # A classifier that some examples hold against.
+  monkeypatch.setattr(reference_cases, 'CENTRED', -0.5)  # A classifier that some examples hold against.
   case = reference.attack_eval(num_restarts=2, num_steps=3)
   broken = cases.BUILDERS['attack_eval_cnn'](case, SIZES, cases.Variant())()
   assert 0 < broken.sum() < 8
@@ -189,7 +189,7 @@ def test_a_gan_step_has_two_losses(name, reference):
 
 
 def test_everything_that_is_compared_is_a_case():
-  assert cases.BUILDERS.keys() <= benchmark.CASES.keys()
+  assert cases.BUILDERS.keys() <= reference_cases.CASES.keys()
 
 
 def test_a_classifier_step_has_our_losses(reference):
@@ -204,7 +204,7 @@ def test_a_classifier_step_has_our_losses(reference):
 
 def test_a_comparison_is_printed_and_written(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(measurement, 'PEAK_SIZE', 64)
-  monkeypatch.setattr(benchmark, 'Networks', lambda: SIZES)
+  monkeypatch.setattr(reference_cases, 'Networks', lambda: SIZES)
   monkeypatch.setenv('PATH', '')  # So that no compiler is found, in the process of PyTorch as well.
   out = tmp_path / 'bench.json'
   names = ['attack_train_linear', 'classifier_step']

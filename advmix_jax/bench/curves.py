@@ -9,9 +9,9 @@ from typing import Any
 
 import jax
 
-from advmix_jax import benchmark, measurement, parallel
-from advmix_jax.bench import timing
-from advmix_jax.benchmark import Networks, Reference
+from advmix_jax import parallel
+from advmix_jax.bench import measurement, reference_cases, timing
+from advmix_jax.bench.reference_cases import Networks, Reference
 from advmix_jax.types import BadInputError, RunError
 
 BATCHES = (8, 16, 32, 64, 128)
@@ -19,7 +19,7 @@ RESTARTS = (1, 2, 5, 10)
 STEPS = (1, 3, 7, 20)
 NUM_DEVICES = (1, 2, 4)  # Simulated on a CPU, where they share the cores.
 MAPS_OF_MORE_PIXELS = 8  # At twice as many.
-Point = tuple[str, int, benchmark.Case]  # Which line, where on it, what is run there.
+Point = tuple[str, int, reference_cases.Case]  # Which line, where on it, what is run there.
 
 
 def batch_points(networks: Networks) -> Iterator[Point]:

@@ -2,18 +2,18 @@
 
 from typing import Any
 
-from advmix_jax import attack, benchmark, measurement, parallel
-from advmix_jax.bench import timing
+from advmix_jax import attack, parallel
+from advmix_jax.bench import measurement, reference_cases, timing
 
 
-def attack_on_devices(networks: benchmark.Networks, repeats: int) -> dict[str, Any]:
+def attack_on_devices(networks: reference_cases.Networks, repeats: int) -> dict[str, Any]:
   """Figures of the attack 5x7 on one batch, shared evenly by the devices of this process."""
-  reference = benchmark.Reference(networks)
+  reference = reference_cases.Reference(networks)
   case = reference.attack_train('cnn')
   params, generator, keys, batch = case.arguments
   settings = attack.LatentAttack(
-    *(benchmark.EPSILON, case.settings['restarts'], case.settings['steps']),
-    attack.ascent_rule('sign', benchmark.STEP_SIZE),
+    *(reference_cases.EPSILON, case.settings['restarts'], case.settings['steps']),
+    attack.ascent_rule('sign', reference_cases.STEP_SIZE),
   )
   classify = reference.classifier_state().apply_fn
 

@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from advmix_jax import measurement
-from advmix_jax.bench import timing, work
+from advmix_jax.bench import measurement, timing, work
 from advmix_jax.bench.hardware import Accelerator, Efficiency, seconds
 from advmix_jax.stages import step_memory
 from advmix_jax.stages.networks import Networks

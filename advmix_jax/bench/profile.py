@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import jax
 from jax.profiler import ProfileData
 
-from advmix_jax import benchmark, parallel
-from advmix_jax.bench import hlo, kinds
+from advmix_jax import parallel
+from advmix_jax.bench import hlo, kinds, reference_cases
 from advmix_jax.types import BadInputError
 
 RUNS = 3
@@ -30,20 +30,20 @@ class Spent(NamedTuple):
   milliseconds: float
 
 
-def profile_cases(names: Sequence[str], networks: benchmark.Networks | None = None) -> dict[str, Any]:
+def profile_cases(names: Sequence[str], networks: reference_cases.Networks | None = None) -> dict[str, Any]:
   """Profiles of the named cases of the benchmark, each printed as a table.
 
   Raises:
-    BadInputError: for a name that is not in `benchmark.CASES`.
+    BadInputError: for a name that is not in `reference_cases.CASES`.
   """
   for name in names:
-    if name not in benchmark.CASES:
-      raise BadInputError(f'--profile: found {name!r}, expected some of {", ".join(benchmark.CASES)}')
-  reference = benchmark.Reference(networks or benchmark.Networks())
+    if name not in reference_cases.CASES:
+      raise BadInputError(f'--profile: found {name!r}, expected some of {", ".join(reference_cases.CASES)}')
+  reference = reference_cases.Reference(networks or reference_cases.Networks())
   found = {}
   for name in names:
     before = executables()
-    case = benchmark.CASES[name](reference)
+    case = reference_cases.CASES[name](reference)
     for _ in ('compiles', 'warms up'):
       jax.block_until_ready(case.run())
     new = [program for program in executables() if not any(program is old for old in before)]

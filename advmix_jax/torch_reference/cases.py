@@ -1,4 +1,4 @@
-"""The cases of `benchmark` in PyTorch: built from the same arguments, as fast as PyTorch makes them."""
+"""`bench.reference_cases` in PyTorch: built from the same arguments, as fast as PyTorch makes them."""
 
 import functools
 import os
@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from advmix_jax import benchmark, mixing
+from advmix_jax import mixing
+from advmix_jax.bench import reference_cases
 from advmix_jax.bench.timing import Fastest, Run, seconds_of
 from advmix_jax.torch_reference import algorithms, networks
 from advmix_jax.types import PyTree
@@ -68,16 +69,16 @@ def draw_z(keys: jax.Array, count: int, latent_size: int) -> Tensor:
   return torch.stack([tensor(mixing.draw_z(fold(keys, i), latent_size)) for i in range(count)])
 
 
-def attack(select: str, case: benchmark.Case, sizes: benchmark.Networks, variant: Variant) -> Run:
+def attack(select: str, case: reference_cases.Case, sizes: reference_cases.Networks, variant: Variant) -> Run:
   """`select` as for `attack.objective`."""
   classifier_params, params, keys, batch = case.arguments
   program = algorithms.Attack(
     variant.generator(params),
     variant.classifier(classifier_params, batch.images.shape[1]),
     mixing_level=sizes.mixing_level,
-    epsilon=benchmark.EPSILON,
+    epsilon=reference_cases.EPSILON,
     num_steps=case.settings['steps'],
-    step_size=benchmark.STEP_SIZE,
+    step_size=reference_cases.STEP_SIZE,
     through_uint8=select == 'first_error',
     wrap=variant.wrap,
   )
@@ -86,9 +87,9 @@ def attack(select: str, case: benchmark.Case, sizes: benchmark.Networks, variant
   return lambda: getattr(program, select)(w, labels, z)
 
 
-def encoder(case: benchmark.Case, sizes: benchmark.Networks, variant: Variant) -> Run:
+def encoder(case: reference_cases.Case, sizes: reference_cases.Networks, variant: Variant) -> Run:
   params, feature_params, keys, images, start = case.arguments
-  s = benchmark.ENCODE
+  s = reference_cases.ENCODE
   program = algorithms.Encoder(
     variant.generator(params),
     variant.discriminator(feature_params['params']),
@@ -104,14 +105,14 @@ def encoder(case: benchmark.Case, sizes: benchmark.Networks, variant: Variant) -
   return lambda: program(targets, w, z)
 
 
-def gan(case: benchmark.Case, sizes: benchmark.Networks, variant: Variant) -> Run:
+def gan(case: reference_cases.Case, sizes: reference_cases.Networks, variant: Variant) -> Run:
   state, batch = case.arguments
-  s = benchmark.GAN
+  s = reference_cases.GAN
   program = algorithms.GanTraining(
     variant.generator({'params': state.generator, 'noise': state.noise}),
     variant.discriminator(state.discriminator),
-    learning_rate=benchmark.LEARNING_RATE,
-    betas=benchmark.GAN_BETAS,
+    learning_rate=reference_cases.LEARNING_RATE,
+    betas=reference_cases.GAN_BETAS,
     r1_weight=0.5 * s.r1_gamma * s.r1_interval * case.settings['r1'],
     style_mixing_prob=s.style_mixing_prob,
     ema_decay=s.ema_decay,
@@ -121,18 +122,18 @@ def gan(case: benchmark.Case, sizes: benchmark.Networks, variant: Variant) -> Ru
   return lambda: program.step(images)
 
 
-def classifier(case: benchmark.Case, sizes: benchmark.Networks, variant: Variant) -> Run:
+def classifier(case: reference_cases.Case, sizes: reference_cases.Networks, variant: Variant) -> Run:
   state, batch = case.arguments
   program = algorithms.ClassifierTraining(
     variant.classifier(state.params, batch.images.shape[1]),
-    learning_rate=benchmark.LEARNING_RATE,
+    learning_rate=reference_cases.LEARNING_RATE,
     wrap=variant.wrap,
   )
   images, labels = variant.images(batch.images), tensor(batch.labels).long()
   return lambda: program.step(images, labels)
 
 
-BUILDERS: dict[str, Callable[[benchmark.Case, benchmark.Networks, Variant], Run]] = {
+BUILDERS: dict[str, Callable[[reference_cases.Case, reference_cases.Networks, Variant], Run]] = {
   'gan_step': gan,
   'gan_step_r1': gan,
   'encoder_step': encoder,
@@ -143,7 +144,7 @@ BUILDERS: dict[str, Callable[[benchmark.Case, benchmark.Networks, Variant], Run]
 }
 
 
-def fastest(name: str, case: benchmark.Case, sizes: benchmark.Networks) -> Fastest:
+def fastest(name: str, case: reference_cases.Case, sizes: reference_cases.Networks) -> Fastest:
   """The fastest variant of a case; each is warmed up and then timed once."""
   runs: dict[str, Run] = {}
   tried: dict[str, float | str] = {}

@@ -4,7 +4,7 @@ import multiprocessing
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
-from advmix_jax import benchmark
+from advmix_jax.bench import reference_cases
 from advmix_jax.bench.timing import Fastest, Run
 from advmix_jax.types import RunError
 
@@ -16,7 +16,7 @@ class TorchProcess:
     networks: sizes of the reference networks, which that process builds from the same seeds.
   """
 
-  def __init__(self, networks: benchmark.Networks):
+  def __init__(self, networks: reference_cases.Networks):
     context = multiprocessing.get_context('spawn')
     self._pipe, theirs = context.Pipe()
     self._process = context.Process(target=_serve, args=(theirs, networks._asdict()), daemon=True)
@@ -60,11 +60,11 @@ class TorchProcess:
 class _Requests:
   """What that process does; `run` runs what was built last."""
 
-  def __init__(self, networks: benchmark.Networks):
+  def __init__(self, networks: reference_cases.Networks):
     from advmix_jax.torch_reference import cases
 
     self._cases = cases
-    self._reference = benchmark.Reference(networks)
+    self._reference = reference_cases.Reference(networks)
     self._run: Run | None = None
 
   def environment(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class _Requests:
   def fastest(self, name: str) -> tuple[str, dict[str, float | str]] | None:
     if name not in self._cases.BUILDERS:
       return None
-    case = benchmark.CASES[name](self._reference)
+    case = reference_cases.CASES[name](self._reference)
     self._run, variant, tried = self._cases.fastest(name, case, self._reference.networks)
     return variant, tried
 
@@ -87,7 +87,7 @@ class _Requests:
 
 def _serve(pipe: Connection, sizes: dict[str, Any]) -> None:
   """Answers `(request, arguments)` with `(answer, error)`."""
-  requests = _Requests(benchmark.Networks(**sizes))
+  requests = _Requests(reference_cases.Networks(**sizes))
   while True:
     request, arguments = pipe.recv()
     try:

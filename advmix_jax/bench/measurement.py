@@ -1,4 +1,4 @@
-"""Times the cases of `benchmark`, alone or in turns with another program that does the same work.
+"""Times the cases of `bench.reference_cases`, alone or in turns with another program that does the same work.
 
 A case runs once to compile and once to warm up. Then come `repeats` runs, or pairs of runs of which each
 side begins every second one; medians and quartiles count, and the ratio is taken pair by pair.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from advmix_jax import benchmark
+from advmix_jax.bench import reference_cases
 from advmix_jax.bench.timing import Fastest, Run, in_turns, quartiles, seconds_of
 from advmix_jax.types import BadInputError
 from advmix_jax.workdir import environment
@@ -36,12 +36,15 @@ def check_torch() -> None:
 
 
 def run_cases(
-  names: Sequence[str], repeats: int, networks: benchmark.Networks | None = None, against: str | None = None
+  names: Sequence[str],
+  repeats: int,
+  networks: reference_cases.Networks | None = None,
+  against: str | None = None,
 ) -> dict[str, Any]:
   """Measures the named cases one after the other and prints a line for each.
 
   Args:
-    names: some of `benchmark.CASES`.
+    names: some of `reference_cases.CASES`.
     repeats: timed runs.
     networks: sizes; None = the reference networks.
     against: torch, or None for no comparison.
@@ -54,10 +57,10 @@ def run_cases(
   Raises:
     BadInputError: for a name that is not in `CASES`, or if what is compared with is not installed.
   """
-  unknown = [name for name in names if name not in benchmark.CASES]
+  unknown = [name for name in names if name not in reference_cases.CASES]
   if unknown:
-    raise BadInputError(f'--cases: found {unknown[0]!r}, expected some of {", ".join(benchmark.CASES)}')
-  networks = networks or benchmark.Networks()
+    raise BadInputError(f'--cases: found {unknown[0]!r}, expected some of {", ".join(reference_cases.CASES)}')
+  networks = networks or reference_cases.Networks()
   if against is None:
     return _run_cases(names, repeats, networks, None)
   check_torch()
@@ -68,9 +71,9 @@ def run_cases(
 
 
 def _run_cases(
-  names: Sequence[str], repeats: int, networks: benchmark.Networks, torch: 'TorchProcess | None'
+  names: Sequence[str], repeats: int, networks: reference_cases.Networks, torch: 'TorchProcess | None'
 ) -> dict[str, Any]:
-  reference = benchmark.Reference(networks)
+  reference = reference_cases.Reference(networks)
   product = matmul()
   machine = describe_machine(repeats, torch)
   gflops = machine['matmul_flops'] / 1e9
@@ -79,7 +82,7 @@ def _run_cases(
   )
   cases = []
   for name in names:
-    case = benchmark.CASES[name](reference)
+    case = reference_cases.CASES[name](reference)
     for _ in ('compiles', 'warms up'):
       seconds_of(case.run)
     theirs = None if torch is None else torch.fastest(name)
@@ -107,7 +110,7 @@ def now() -> str:
 
 
 def measure(
-  case: benchmark.Case, theirs: Fastest | None, product: Run, repeats: int, peak: float
+  case: reference_cases.Case, theirs: Fastest | None, product: Run, repeats: int, peak: float
 ) -> dict[str, Any]:
   """The figures of a case.
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advmix_jax import benchmark, encoding, measurement, mixing
+from advmix_jax import encoding, mixing
+from advmix_jax.bench import measurement, reference_cases
 from advmix_jax.interop.weights import save_tree
 from advmix_jax.models.decoder import init_generator
 from advmix_jax.models.discriminator import init_discriminator
@@ -72,7 +73,7 @@ def test_the_error_to_reach_is_that_of_adam_from_the_mean(run, tmp_path, monkeyp
   at = np.sort(rng.choice(len(train), IMAGES, replace=False))
   keys = mixing.example_keys(run.key('encode/train'), jnp.asarray(train.index[at], jnp.int32))
   start = encoding.mean_start(run.decoder, shared['decoder'], IMAGES)
-  settings = benchmark.ENCODE._replace(num_steps=STEPS)
+  settings = reference_cases.ENCODE._replace(num_steps=STEPS)
   parts = (run.decoder, features_fn, settings, shared['decoder'], shared['features'])
   found = encoding.encode(*parts, keys, to_float(train.images[at]), start)
   assert case['plain_median_error'] == pytest.approx(float(np.median(found.error)), rel=1e-4)
@@ -85,9 +86,9 @@ def test_the_time_of_pytorchs_steps_is_that_of_the_measured_ones_scaled(run, tmp
   monkeypatch.setattr(cases, 'has_compiler', lambda: False)
   case = measured(run, tmp_path, monkeypatch, '--against=torch')
   theirs = case['torch']
-  assert theirs['measured_steps'] == benchmark.ENCODE.num_steps
+  assert theirs['measured_steps'] == reference_cases.ENCODE.num_steps
   assert case['ratio_vs_torch'] == pytest.approx(theirs['seconds'] / case['seconds'])
-  scaled = theirs['tried'][theirs['variant']] * STEPS / benchmark.ENCODE.num_steps
+  scaled = theirs['tried'][theirs['variant']] * STEPS / reference_cases.ENCODE.num_steps
   assert theirs['seconds'] == pytest.approx(scaled, rel=2)  # Two runs of the same work.
 
 

@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from advmix_jax import benchmark, encoding, mixing, parallel
+from advmix_jax import encoding, mixing, parallel
+from advmix_jax.bench import reference_cases
+from advmix_jax.bench.measurement import check_torch, in_words, speed
 from advmix_jax.bench.timing import in_turns, quartiles
-from advmix_jax.measurement import check_torch, in_words, speed
 from advmix_jax.ranges import to_float
 from advmix_jax.stages import encode, encode_loss, encode_start
 from advmix_jax.stages.experiment import Experiment, require
@@ -36,8 +37,8 @@ def equal_quality(
     experiment: a run whose generator and start are trained.
     encode_steps: N, steps from `w_avg`.
     num_images: training images that are encoded, drawn by `data.split_seed`.
-    repeats: timed runs of ours, and of `benchmark.ENCODE.num_steps` steps of theirs, from which the time of
-      all N follows.
+    repeats: timed runs of ours, and of `reference_cases.ENCODE.num_steps` steps of theirs, from which the
+      time of all N follows.
     against: torch, or None for no comparison. It runs in this process: what differs is far more than that
       costs.
 
@@ -57,7 +58,7 @@ def equal_quality(
   part = Dataset(train.images[positions], train.labels[positions], train.index[positions], None, 1)
 
   arguments = plain_arguments(experiment, shared, part)
-  paper = benchmark.ENCODE._replace(num_steps=encode_steps)
+  paper = reference_cases.ENCODE._replace(num_steps=encode_steps)
   plain = jax.jit(functools.partial(encoding.encode, experiment.encode_decoder, features_fn, paper))
   wanted = float(np.median(plain(*arguments).error))
 
@@ -78,11 +79,11 @@ def equal_quality(
   if against is not None:
     from advmix_jax.torch_reference import cases as torch_cases
 
-    sizes = benchmark.Networks(
+    sizes = reference_cases.Networks(
       w_size=experiment.decoder.latent_size, mixing_level=experiment.config.attack.mixing_level
     )
     params, features, *rest = arguments
-    case = benchmark.Case(lambda: None, num_images, None, {}, (params, {'params': features}, *rest))
+    case = reference_cases.Case(lambda: None, num_images, None, {}, (params, {'params': features}, *rest))
     theirs = torch_cases.fastest('encoder_step', case, sizes)
     runs.append(theirs.run)
   seconds = in_turns(runs, repeats)
@@ -94,7 +95,7 @@ def equal_quality(
     'ratio_vs_torch': None,
   }
   if theirs is not None:
-    whole = [s * encode_steps / benchmark.ENCODE.num_steps for s in seconds[1]]
+    whole = [s * encode_steps / reference_cases.ENCODE.num_steps for s in seconds[1]]
     ratios = [b / a for a, b in zip(seconds[0], whole, strict=True)]
     figures |= {
       'ratio_vs_torch': statistics.median(ratios),
@@ -102,7 +103,7 @@ def equal_quality(
       'torch': {
         'variant': theirs.variant,
         'tried': theirs.tried,
-        'measured_steps': benchmark.ENCODE.num_steps,  # The time of all steps is that of these, scaled.
+        'measured_steps': reference_cases.ENCODE.num_steps,  # The time of all steps is that of these, scaled.
         **speed(whole, num_images),
       },
     }
@@ -122,7 +123,7 @@ def equal_quality(
 def check_comparable(experiment: Experiment, num_images: int) -> None:
   """Raises `BadInputError` where the paper's listing in PyTorch would do something else than the run."""
   e, g = experiment.config.encode, experiment.config.generator
-  paper = benchmark.ENCODE
+  paper = reference_cases.ENCODE
   expected: list[tuple[str, Any, Any]] = [
     ('encode.features', e.features, 'discriminator'),
     ('encode.feature_layers', tuple(e.feature_layers), ()),

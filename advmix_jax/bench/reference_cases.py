@@ -2,7 +2,7 @@
 
 The networks: a generator of 32 pixels with 64, 64, 32 and 16 maps at 4, 8, 16 and 32 pixels, w of 64, mapping
 depth 4, its discriminator, a classifier of 32-32-64-64 maps and a linear one; mixing level 6, epsilon 0.03,
-steps of 0.005, batches of 64. Each case runs one compiled step on one device; `measurement` times it.
+steps of 0.005, batches of 64. Each case runs one compiled step on one device; `bench.measurement` times it.
 """
 
 import dataclasses
