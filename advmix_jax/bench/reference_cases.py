@@ -5,7 +5,6 @@ depth 4, its discriminator, a classifier of 32-32-64-64 maps and a linear one; m
 steps of 0.005, batches of 64. Each case runs one compiled step on one device; `bench.measurement` times it.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -26,7 +25,7 @@ from advmix_jax.ranges import to_float, to_uint8
 from advmix_jax.training.classifier import create_train_state, train_step
 from advmix_jax.training.gan import gan_step
 from advmix_jax.training.gan_state import GanBatch, GanSettings, create_gan_state
-from advmix_jax.types import Batch, TrainState
+from advmix_jax.types import Array, Batch, TrainState
 
 NUM_CLASSES = 10
 EPSILON, STEP_SIZE = 0.03, 0.005  # Of the attack.
@@ -105,10 +104,12 @@ class Reference:
     size, rng = self.generator.resolution, np.random.default_rng(0)
     self.images = jnp.asarray(rng.uniform(-1, 1, (n.batch_size, size, size, 3)), jnp.float32)
     self.labels = jnp.arange(n.batch_size, dtype=jnp.int32) % NUM_CLASSES
-    w = self.decoder.map_z(
-      self.params, jnp.asarray(rng.standard_normal((n.batch_size, n.w_size)), jnp.float32)
-    )
-    self.batch = Batch(self.images, self.labels, w, jnp.arange(n.batch_size))
+    self.batch = Batch(self.images, self.labels, self.draw_w(rng, n.batch_size), jnp.arange(n.batch_size))
+
+  def draw_w(self, rng: np.random.Generator, count: int) -> Array:
+    """`[count, L, D]`."""
+    z = rng.standard_normal((count, self.networks.w_size))
+    return self.decoder.map_z(self.params, jnp.asarray(z, jnp.float32))
 
   def classifier_state(self, name: str = 'cnn') -> TrainState:
     model = make_classifier(name, self.networks.classifier_fmaps, NUM_CLASSES)
@@ -154,15 +155,18 @@ class Reference:
     shape = {'restarts': num_restarts, 'steps': num_steps, 'classifier': name}
     return make_case(step, arguments, len(self.images), (num_steps,), **shape)
 
-  def attack_eval(self, num_restarts: int = 10, num_steps: int = 20) -> Case:
+  def attack_eval(self, num_restarts: int = 10, num_steps: int = 20, num_batches: int = 4) -> Case:
     """Algorithm 2 as evaluation uses it: an example's search ends at its first error.
+
+    As many slots as a batch has images; `num_batches` times as many examples wait for them.
 
     The labels are those that the network predicts, so an example ends when the prediction changes. A fresh
     network prefers one class everywhere; it prefers it less here, so that about 40 % of the examples hold.
     """
     settings = attack.LatentAttack(EPSILON, num_restarts, num_steps, attack.ascent_rule('sign', STEP_SIZE))
-    state = self.classifier_state()
-    w, size = np.asarray(self.batch.latents), len(self.images)
+    state, size = self.classifier_state(), len(self.images)
+    count = num_batches * size
+    w = np.asarray(self.draw_w(np.random.default_rng(1), count))
     originals = to_uint8(np.asarray(jax.jit(self.decoder.decode)(self.params, w)))
     preferred = jnp.mean(jax.jit(state.apply_fn)(state.params, to_float(originals)), axis=0)
     dense = state.params['dense']
@@ -179,15 +183,15 @@ class Reference:
       return slots, jax.tree.map(np.asarray, found)
 
     def run():
-      unbroken = np.zeros(size, bool)
+      unbroken = np.zeros(count, bool)
       slots = refill.empty_slots(settings, self.decoder, shared, size)
       return evaluation.attack_all(advance, slots, originals, w, labels, unbroken, num_restarts, size).broken
 
-    shape = {'restarts': num_restarts, 'steps': num_steps, 'classifier': 'cnn', 'broken': float(run().mean())}
-    keys = mixing.example_keys(jax.random.key(6), self.batch.index)
-    batch = dataclasses.replace(self.batch, labels=jnp.asarray(labels))
-    arguments = (state.params, self.params, keys, batch)
-    return Case(run, size, None, shape, arguments)
+    shape = {'restarts': num_restarts, 'steps': num_steps, 'classifier': 'cnn', 'examples': count}
+    shape |= {'broken': float(run().mean())}
+    batch = Batch(jnp.asarray(to_float(originals)), jnp.asarray(labels), jnp.asarray(w), jnp.arange(count))
+    keys = mixing.example_keys(jax.random.key(6), batch.index)
+    return Case(run, count, None, shape, (state.params, self.params, keys, batch))
 
   def classifier(self) -> Case:
     """A nominal training step."""

@@ -70,7 +70,7 @@ def draw_z(keys: jax.Array, count: int, latent_size: int) -> Tensor:
 
 
 def attack(select: str, case: reference_cases.Case, sizes: reference_cases.Networks, variant: Variant) -> Run:
-  """`select` as for `attack.objective`."""
+  """`select` as for `attack.objective`; in evaluation one batch after the other, each until it is broken."""
   classifier_params, params, keys, batch = case.arguments
   program = algorithms.Attack(
     variant.generator(params),
@@ -84,7 +84,11 @@ def attack(select: str, case: reference_cases.Case, sizes: reference_cases.Netwo
   )
   z = draw_z(keys, case.settings['restarts'], sizes.w_size)
   w, labels = tensor(batch.latents), tensor(batch.labels).long()
-  return lambda: getattr(program, select)(w, labels, z)
+  if select == 'highest_loss':
+    return lambda: program.highest_loss(w, labels, z)
+  size = sizes.batch_size
+  batches = list(zip(w.split(size), labels.split(size), z.split(size, dim=1), strict=True))
+  return lambda: torch.cat([program.first_error(*batch) for batch in batches])
 
 
 def encoder(case: reference_cases.Case, sizes: reference_cases.Networks, variant: Variant) -> Run:
