@@ -92,7 +92,12 @@ def gan_step(
 
   Returns:
     The new state and scalar metrics, the losses per network and the mean scores.
+
+  Raises:
+    ValueError: path lengths are to be regularised, and the state has no running mean of them.
   """
+  if with_path_length and state.path_length_mean is None:
+    raise ValueError('the state has no running mean of path lengths, expected one from create_gan_state')
   size = batch.images.shape[0]
   start = 0 if axis_name is None else jax.lax.axis_index(axis_name) * size
   share = _Share(axis_name, start + jnp.arange(size))
@@ -199,8 +204,7 @@ def _path_length_step(
   """Of new latents, one for every `batch_shrink` examples of the batch."""
   model, shrink = state.generator_model, settings.path_length.batch_shrink
   mean = state.path_length_mean
-  if mean is None:
-    raise ValueError('the state has no running mean of path lengths, expected one from create_gan_state')
+  assert mean is not None
   latents_key, direction_key = jax.random.split(key)
   shape = (model.resolution, model.resolution, model.image_channels)
 
