@@ -10,8 +10,7 @@ from ml_collections import ConfigDict
 
 from advmix_jax import data
 from advmix_jax.interop.weights import load_tree
-from advmix_jax.models.decoder import init_generator
-from advmix_jax.stages.networks import Networks, shapes
+from advmix_jax.stages.networks import Networks
 from advmix_jax.training import seeds
 from advmix_jax.types import Array, BadInputError, Dataset, PyTree, Splits, TrainState
 from advmix_jax.workdir import Workdir
@@ -72,12 +71,12 @@ class Experiment(Networks):
   def load_generator(self) -> PyTree:
     """The trained generator's decoder parameters."""
     require(self.generator_file, 'train_gan')
-    return load_tree(self.generator_file, shapes(init_generator, self.generator_model))
+    return load_tree(self.generator_file, self.generator_shapes)
 
   def load_discriminator(self) -> PyTree:
     """The trained discriminator's parameters."""
     require(self.discriminator_file, 'train_gan')
-    return load_tree(self.discriminator_file, self.discriminator_shapes())
+    return load_tree(self.discriminator_file, self.discriminator_shapes)
 
   def new_classifier(self, *, with_generator: bool) -> TrainState:
     """A fresh classifier, or all seeds in one state (`training.seeds`). All methods start from the same
@@ -91,7 +90,7 @@ class Experiment(Networks):
   def load_classifier(self, name: str) -> PyTree:
     """The trained parameters that are evaluated; `name` is one of `classifiers`."""
     require(self.classifier_file(name), 'train')
-    return load_tree(self.classifier_file(name), shapes(self.create_classifier).params)
+    return load_tree(self.classifier_file(name), self.classifier_shapes.params)
 
   @functools.cached_property
   def evaluated(self) -> Dataset:

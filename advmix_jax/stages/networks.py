@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from advmix_jax.interop import generator_folder
 from advmix_jax.models.architectures import ARCHITECTURES
 from advmix_jax.models.classifier import make_classifier
-from advmix_jax.models.decoder import generator_decoder
+from advmix_jax.models.decoder import generator_decoder, init_generator
 from advmix_jax.models.discriminator import init_discriminator
 from advmix_jax.training.classifier import create_train_state
 from advmix_jax.types import Array, Decoder, PyTree, TrainState
@@ -60,10 +60,21 @@ class Networks:
     """Of what the classifier sees."""
     return self.config.data.resolution, self.config.data.resolution, CHANNELS
 
+  @functools.cached_property
+  def generator_shapes(self) -> PyTree:
+    """Shapes of the decoder's parameters, as a template for reading them."""
+    return shapes(init_generator, self.generator_model)
+
+  @functools.cached_property
   def discriminator_shapes(self) -> PyTree:
     """Shapes of the discriminator's parameters."""
     size = self.generator_model.resolution
     return shapes(init_discriminator, self.discriminator_model, (size, size, CHANNELS))
+
+  @functools.cached_property
+  def classifier_shapes(self) -> TrainState:
+    """Shapes of a classifier and what trains it."""
+    return shapes(self.create_classifier)
 
   def create_classifier(self, key: Array) -> TrainState:
     """A fresh classifier. The key is consumed."""

@@ -10,10 +10,8 @@ from rich.table import Table
 
 from advmix_jax import data, hosts, interruption
 from advmix_jax.methods import METHODS
-from advmix_jax.models.decoder import init_generator
 from advmix_jax.stages import clock
 from advmix_jax.stages.experiment import Experiment
-from advmix_jax.stages.networks import shapes
 from advmix_jax.types import BadInputError, PyTree
 from advmix_jax.workdir import environment, read_json
 
@@ -49,10 +47,10 @@ def describe(experiment: Experiment) -> None:
   record = experiment.workdir.path / 'data.npz'
   if hosts.is_first() and not record.exists():
     data.save_record(experiment.workdir.path, splits, experiment.config)
-  sizes = {'generator': shapes(init_generator, experiment.generator_model)['params']}
+  sizes = {'generator': experiment.generator_shapes['params']}
   if experiment.discriminator_model is not None:
-    sizes['discriminator'] = experiment.discriminator_shapes()
-  sizes['classifier'] = shapes(experiment.create_classifier).params
+    sizes['discriminator'] = experiment.discriminator_shapes
+  sizes['classifier'] = experiment.classifier_shapes.params
   versions = environment()
   print(
     f'{experiment.config.data.name}: {len(splits.train)} training, {len(splits.validation)} validation, '

@@ -17,7 +17,6 @@ import numpy as np
 from advmix_jax import encode_refill, parallel, refill
 from advmix_jax.methods import NEEDS_LATENTS
 from advmix_jax.models import vgg16
-from advmix_jax.models.decoder import init_generator
 from advmix_jax.models.growing import Lod
 from advmix_jax.stages import encode, encode_loss, encode_start, evaluate, train, train_gan
 from advmix_jax.stages.networks import CHANNELS, Networks, shapes
@@ -112,10 +111,10 @@ def encode_parameters(networks: Networks) -> PyTree:
   """Of decoder and features."""
   params: PyTree = {}
   if networks.config.encode.features == 'discriminator':
-    params = networks.discriminator_shapes()
+    params = networks.discriminator_shapes
   if networks.config.encode.features == 'vgg16':
     params = vgg16.parameter_shapes(encode_loss.feature_layers(networks))
-  return {'decoder': shapes(init_generator, networks.generator_model), 'features': params}
+  return {'decoder': networks.generator_shapes, 'features': params}
 
 
 def start_step(networks: Networks) -> Step:
@@ -151,13 +150,13 @@ def encode_batch(networks: Networks) -> Step:
 def train_step(networks: Networks, method: str) -> Step:
   """One step of training the classifier, its attack included."""
   config, mixes = networks.config, method in NEEDS_LATENTS
-  state = shapes(networks.create_classifier)
+  state = networks.classifier_shapes
   size = config.train.batch_size
   latents: PyTree = None
   if mixes:
     shape = (size, networks.decoder.num_layers, networks.decoder.w_size)
     latents = jax.ShapeDtypeStruct(shape, jnp.float32)
-    generator = shapes(init_generator, networks.generator_model)
+    generator = networks.generator_shapes
     state = state.replace(decoder=networks.decoder, generator=generator)
   batch = Batch(
     images=images(size, config.data.resolution),
@@ -182,8 +181,8 @@ def evaluate_batch(networks: Networks) -> Step:
   """Steps of the attack in evaluation, for as many slots as a batch has images."""
   config = networks.config
   shared = {
-    'classifier': shapes(networks.create_classifier).params,
-    'decoder': shapes(init_generator, networks.generator_model),
+    'classifier': networks.classifier_shapes.params,
+    'decoder': networks.generator_shapes,
     'key': key(),
     'waiting': jax.ShapeDtypeStruct((), jnp.bool_),
   }
