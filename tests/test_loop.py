@@ -87,6 +87,32 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(workdir, capsys)
   assert metrics['toy/loss'] == metrics['whole/loss']
 
 
+def test_a_signal_in_the_last_hook_ends_the_run_though_the_other_processes_have_not_heard_of_it(workdir):
+  """Otherwise what the hook was drawing would be missing for good."""
+
+  def of_several_processes(state, batch):
+    state, metrics = descend(state, batch)
+    return state, metrics | {interruption.STOP: np.int32(0)}
+
+  drawn = []
+
+  def hook(step, state):
+    interruption.check()
+    drawn.append(step)
+
+  def signalled(step, state):
+    if step == STEPS:
+      interruption._received.append(signal.SIGTERM)
+    hook(step, state)
+
+  with pytest.raises(Interrupted, match='SIGTERM'):
+    run_loop(loop(workdir, step_fn=of_several_processes, hook=signalled), fresh(), workdir)
+  assert saved_steps(workdir)[-1] == STEPS and STEPS not in drawn
+  interruption._received.clear()
+  run_loop(loop(workdir, step_fn=of_several_processes, hook=hook), fresh(), workdir)
+  assert drawn[-1] == STEPS
+
+
 @pytest.fixture
 def every_step(workdir, monkeypatch):
   """Saves after every step, even if it has to wait for the checkpoint before."""

@@ -132,6 +132,7 @@ def run_loop(loop: Loop, state: PyTree, workdir: Workdir) -> PyTree:
         report(*pending)
       checkpointer.save(loop.num_steps, changing_part(loop, state))
       checkpointer.wait()
+      interruption.check()  # One that has cut the last hook short may not have reached the other processes.
   finally:
     checkpointer.close()
   return state
