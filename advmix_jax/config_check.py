@@ -86,7 +86,7 @@ RULES: dict[str, Rule] = {
   'encode.num_steps': COUNT,
   'encode.learning_rate': ABOVE_0,
   'encode.final_learning_rate': ABOVE_0,
-  'encode.rule': _one_of('adam', 'gauss_newton'),
+  'encode.rule': _one_of('adam', 'whitened_adam'),
   'encode.schedule': _one_of(*SCHEDULES),
   'encode.target_error': AT_LEAST_0,
   'encode.tolerance': BELOW_1,

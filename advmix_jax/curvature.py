@@ -1,9 +1,9 @@
-"""How steep the reconstruction loss of Algorithm 1 is in each direction of a row of w.
+"""Coordinates of w in which the reconstruction loss of Algorithm 1 is about as steep in every direction.
 
 L_rec is a sum of squares, so near a good reconstruction its Hessian is about `2 J^T J`, J the Jacobian of
-what is compared (Gauss and Newton). In a row of w its eigenvalues lie orders of magnitude apart and its axes
-are not the coordinates', so Adam, which scales coordinates, needs many steps. The mean over generated images
-is much like that of any one image; its inverse, the same for all, costs little to find and to apply.
+what is compared (Gauss and Newton). Its eigenvalues lie orders of magnitude apart and its axes are not the
+coordinates', and join the rows of w, so Adam, which scales coordinates, needs many steps. The mean over
+generated images is much like that of any one image; what Adam learns on the way is how they differ.
 """
 
 import jax
@@ -14,11 +14,11 @@ from advmix_jax import mixing
 from advmix_jax.encoding import EncodeSettings, FeaturesFn
 from advmix_jax.types import Array, Decoder, PyTree
 
-NUM_BATCHES, BATCH = 64, 16  # Of images, each looked at in one random direction.
+NUM_BATCHES, BATCH = 128, 16  # Of images, each looked at in one random direction.
 DAMPING = 0.1  # Of the mean eigenvalue: where the loss is flatter, steps are not longer.
 
 
-def inverse_curvature(
+def mean_curvature(
   decoder: Decoder,
   features_fn: FeaturesFn,
   settings: EncodeSettings,
@@ -26,7 +26,7 @@ def inverse_curvature(
   feature_params: PyTree,
   key: Array,
 ) -> Array:
-  """`(2 (E[J^T J] + damping))^-1` of L_rec for each row of w, `[L, D, D]`; see `encoding.update_rule`.
+  """`E[J^T J]` of L_rec over generated images, `[L D, L D]`.
 
   For normal numbers v, `J^T v v^T J` has the mean `J^T J`.
 
@@ -51,11 +51,28 @@ def inverse_curvature(
     parts, pull_back = jax.vjp(compared, w)
     keys = jax.random.split(directions, len(parts))
     (g,) = pull_back([jax.random.normal(k, part.shape) for k, part in zip(keys, parts, strict=True)])
-    return total + jnp.einsum('bli,blj->lij', g, g), None
+    g = g.reshape(BATCH, -1)
+    return total + g.T @ g, None
 
-  size = decoder.w_size
-  total = jnp.zeros((decoder.num_layers, size, size))
-  total, _ = jax.lax.scan(add, total, jax.random.split(key, NUM_BATCHES))
-  mean = total / (NUM_BATCHES * BATCH)
-  damping = DAMPING * jnp.trace(mean, axis1=1, axis2=2).mean() / size
-  return jnp.linalg.inv(2 * (mean + damping * jnp.eye(size)[None]))
+  size = decoder.num_layers * decoder.w_size
+  total, _ = jax.lax.scan(add, jnp.zeros((size, size)), jax.random.split(key, NUM_BATCHES))
+  return total / (NUM_BATCHES * BATCH)
+
+
+def whitening(
+  decoder: Decoder,
+  features_fn: FeaturesFn,
+  settings: EncodeSettings,
+  params: PyTree,
+  feature_params: PyTree,
+  key: Array,
+) -> Array:
+  """`M [L D, L D]`, for `encoding.update_rule`: with `w = M u` the damped mean curvature in u is even.
+
+  Its scale is such that a step of one in every u is a step of one in w, in the mean square: rates mean what
+  they mean to Adam. Arguments as for `mean_curvature`; the key is consumed.
+  """
+  mean = mean_curvature(decoder, features_fn, settings, params, feature_params, key)
+  eigenvalues, axes = jnp.linalg.eigh(mean)
+  scales = jax.lax.rsqrt(jnp.maximum(eigenvalues, 0.0) + DAMPING * jnp.mean(eigenvalues))
+  return axes * (scales / jnp.sqrt(jnp.mean(jnp.square(scales))))[None]

@@ -108,7 +108,7 @@ def entered(start_fn: StartFn, features_fn: FeaturesFn, shared: PyTree, entry: E
     target_features=features_fn(shared['features'], images),
     example=entry.example,
     w=w,
-    opt_state=jax.vmap(encoding.update_rule(shared.get('inverse_curvature')).init)(w),
+    opt_state=jax.vmap(encoding.update_rule(shared.get('whitening')).init)(w),
     step=zeros,
     taken=zeros,
     least=jnp.full(len(images), jnp.inf),
@@ -150,9 +150,9 @@ def advance(
     start_fn: `(shared, images [B, H, W, C]) -> w [B, L, D]`, each example by itself.
     features_fn: as for `encoding.encode`.
     decoder: cut at the mixing level.
-    shared: `{'decoder', 'features'}` parameters, what `start_fn` needs, `inverse_curvature` unless it is
-      Adam that steps, `key`, `waiting`, a bool: there are more images; if not, all run to their ends; and
-      perhaps `turns`, see `slot_queue.step_until_free`.
+    shared: `{'decoder', 'features'}` parameters, what `start_fn` needs, perhaps `whitening`, see
+      `encoding.update_rule`, `key`, `waiting`, a bool: there are more images; if not, all run to their ends;
+      and perhaps `turns`, see `slot_queue.step_until_free`.
       The key is folded with an image's index, then with the step.
     slots: those of the last call, or `empty_slots`.
     entry: what the slots hold.
@@ -164,7 +164,7 @@ def advance(
   slots = slot_queue.put_in(entered_fn, slots, entry, entry.enters)
   params = shared['decoder']
   keys = mixing.example_keys(shared['key'], slots.example)
-  tx = encoding.update_rule(shared.get('inverse_curvature'))
+  tx = encoding.update_rule(shared.get('whitening'))
 
   def working(slots: Slots) -> Array:
     return entry.held & (slots.step < settings.num_steps)

@@ -19,7 +19,7 @@ from advmix_jax.ranges import AnyArray
 from advmix_jax.types import Array, Decoder, PyTree
 
 SCHEDULES = ('step', 'cosine')
-MOMENTUM = 0.8  # Of Gauss and Newton's steps.
+WHITENED_BETAS = (0.5, 0.8)  # Adam's where directions are about equally steep: few steps need short memories.
 FeaturesFn = Callable[[PyTree, Array], dict[str, Array]]
 
 
@@ -28,7 +28,7 @@ class EncodeSettings(NamedTuple):
 
   Attributes:
     num_steps: N; 0 returns the start.
-    learning_rate: of Adam, or a share of Gauss and Newton's steps: see `update_rule`.
+    learning_rate: of Adam, in units of w: see `update_rule`.
     final_learning_rate: from three quarters of the steps on.
     pixel_weight: alpha_0.
     feature_weight: alpha_i, the same for all layers.
@@ -91,17 +91,21 @@ def learning_rate(settings: EncodeSettings, step: Array | int) -> Array:
   return jnp.where(step < final_phase(settings), first, final)
 
 
-def update_rule(inverse_curvature: Array | None = None) -> optax.GradientTransformation:
-  """The direction of a step on `w [..., L, D]`, to go against.
+def update_rule(whitening: Array | None = None) -> optax.GradientTransformation:
+  """The direction of a step on `w [L, D]` of one image, to go against.
 
   Args:
-    inverse_curvature: `[L, D, D]`; gradients are multiplied by it and averaged, so that at the rate 1 a step
-      is Gauss and Newton's with momentum. None = Adam.
+    whitening: `M [L D, L D]`; Adam then steps in the coordinates u of `w = M u`. None = Adam on w, as in the
+      paper.
   """
-  if inverse_curvature is None:
+  if whitening is None:
     return optax.scale_by_adam()
-  multiply = optax.stateless(lambda g, _: jnp.einsum('lij,...lj->...li', inverse_curvature, g))
-  return optax.chain(multiply, optax.ema(MOMENTUM, debias=False))
+
+  def multiply(matrix: Array) -> optax.GradientTransformation:
+    return optax.stateless(lambda g, _: (matrix @ g.reshape(-1)).reshape(g.shape))
+
+  adam = optax.scale_by_adam(*WHITENED_BETAS)
+  return optax.chain(multiply(whitening.T), adam, multiply(whitening))
 
 
 def objective(
@@ -149,7 +153,7 @@ def encode(
   keys: Array,
   images: Array,
   start: Array,
-  inverse_curvature: Array | None = None,
+  whitening: Array | None = None,
   halt: Array | int | None = None,
 ) -> Encoded[Array]:
   """Algorithm 1 on a batch: descent on every row of `w` (W+), all images for all steps.
@@ -163,14 +167,14 @@ def encode(
     keys: `[B]` keys for the mixing loss; consumed. Step n draws from `fold_in(key, n)`.
     images: `[B, H, W, C]` float32 in [-1, 1].
     start: `[B, L, D]` float32: w_avg in every row, or what an amortised encoder says.
-    inverse_curvature: see `update_rule`; None = Adam, as in the paper.
+    whitening: see `update_rule`; None = Adam on w, as in the paper.
     halt: after so many of the steps, to see the latents on their way; None = after all.
 
   Returns:
     Latents and reconstruction errors. No gradient flows through them.
   """
   target_features = features_fn(feature_params, images)
-  tx = update_rule(inverse_curvature)
+  tx = update_rule(whitening)
 
   def loss_fn(w, step_keys):
     return objective(
@@ -180,11 +184,11 @@ def encode(
   def step(n, carry):
     w, opt_state = carry
     gradient, _ = jax.grad(loss_fn, has_aux=True)(w, jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, n))
-    direction, opt_state = tx.update(gradient, opt_state)
+    direction, opt_state = jax.vmap(tx.update)(gradient, opt_state)
     return w - learning_rate(settings, n) * direction, opt_state
 
   num_steps = settings.num_steps if halt is None else halt
-  w, _ = jax.lax.fori_loop(0, num_steps, step, (start, tx.init(start)))
+  w, _ = jax.lax.fori_loop(0, num_steps, step, (start, jax.vmap(tx.init)(start)))
   error = squared_error(decoder.decode(params, w), images)
   return jax.lax.stop_gradient(Encoded(w, error))
 

@@ -42,7 +42,7 @@ def set_cpu(c: ml_collections.ConfigDict) -> None:
   c.generator.total_kimg = 240.0
   c.generator.sample_kimg = 40.0
   c.encode.init_kimg = 30.0
-  c.encode.rule = 'gauss_newton'
+  c.encode.rule = 'whitened_adam'
   c.encode.schedule = 'cosine'
   c.encode.learning_rate = 0.5
   c.encode.num_steps = 20

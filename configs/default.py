@@ -92,8 +92,8 @@ def get_config() -> ml_collections.ConfigDict:
   c.encode.init_fmaps = (32, 48, 64)  # Its feature maps at full, half, ... resolution.
   c.encode.init_learning_rate = 2e-3
   c.encode.num_steps = 40  # N of Algorithm 1. Paper: 2000 from w_avg.
-  # adam, as in the paper | gauss_newton: steps allow for how steep the loss is in each direction (ours). The
-  # learning rate is then the share of a whole step, at most 1.
+  # adam, as in the paper | whitened_adam: Adam in coordinates in which the loss is about as steep in every
+  # direction (ours), with the cosine and a rate of 0.5.
   c.encode.rule = 'adam'
   c.encode.learning_rate = 0.05
   c.encode.final_learning_rate = 0.01  # From 3/4 of the steps on, as in the paper's listing.

@@ -135,10 +135,9 @@ def encode_batch(networks: Networks) -> Step:
   shared = encode_parameters(networks) | {'key': key(), 'waiting': jax.ShapeDtypeStruct((), jnp.bool_)}
   if config.encode.init == 'encoder':
     shared['start'] = shapes(lambda key: encode_start.create_start(networks, features_fn, key)).params
-  if config.encode.rule == 'gauss_newton':
-    decoder = networks.encode_decoder
-    shape = (decoder.num_layers, decoder.w_size, decoder.w_size)
-    shared['inverse_curvature'] = jax.ShapeDtypeStruct(shape, jnp.float32)
+  if config.encode.rule == 'whitened_adam':
+    size = networks.encode_decoder.num_layers * networks.encode_decoder.w_size
+    shared['whitening'] = jax.ShapeDtypeStruct((size, size), jnp.float32)
   size, side = config.encode.batch_size, networks.encode_resolution
   start_fn = functools.partial(encode_start.start_latents, networks)
   slots = encode_refill.slot_shapes(start_fn, features_fn, shared, size, (side, side, CHANNELS))

@@ -56,7 +56,7 @@ def set_cpu(c: ml_collections.ConfigDict) -> None:
   c.data.num_train = 3000
   c.data.num_generator = 10_000
   c.data.num_test = 1000
-  c.encode.rule = 'gauss_newton'
+  c.encode.rule = 'whitened_adam'
   c.encode.schedule = 'cosine'
   c.encode.learning_rate = 0.5
   c.encode.num_steps = 20

@@ -113,7 +113,7 @@ def early_latents(scene: Scene, images: np.ndarray, keys: Array) -> dict[int, np
   total = settings.num_steps
   halts = {total // 2, total // 10} if total >= MANY_STEPS else {total // 2}
   run = jax.jit(functools.partial(encoding.encode, experiment.encode_decoder, features_fn, settings))
-  given = (shared['decoder'], shared['features'], keys, targets, start, shared.get('inverse_curvature'))
+  given = (shared['decoder'], shared['features'], keys, targets, start, shared.get('whitening'))
   for num_steps in sorted(halts - {0}):
     latents[num_steps] = np.asarray(run(*given, jnp.int32(num_steps)).w)
   return latents
