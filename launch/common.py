@@ -75,7 +75,7 @@ DOWNLOAD = flags.DEFINE_bool('download', False, 'Fetch missing data files into c
 def main(stages: tuple[str, ...] | None = None) -> None:
   """Runs the named stages, or those of the configuration, and exits with their status."""
   end_when_asked()
-  allocation.use_large_pages()
+  allocation.tune_malloc()
   sys.exit(run(sys.argv, stages))
 
 

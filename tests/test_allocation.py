@@ -1,8 +1,9 @@
-"""A program that asks for large pages begins anew, once, as it was called."""
+"""A program that tunes malloc begins anew, once, as it was called."""
 
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import json, os, sys
 from launch import allocation
 print('begun')
 sys.stdout.flush()
-allocation.use_large_pages()
+allocation.tune_malloc()
 print(json.dumps([os.environ.get(allocation.TUNABLES), sys.argv]))
 """
 
@@ -35,7 +36,27 @@ def run(tmp_path, environment):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='glibc alone has this setting')
 def test_the_program_begins_anew_once_with_the_same_arguments(tmp_path):
-  assert run(tmp_path, {}) == (2, 'glibc.malloc.hugetlb=1')
+  begun, tunables = run(tmp_path, {})
+  assert begun == 2 and 'glibc.malloc.hugetlb=1:' in tunables
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='glibc alone has this setting')
+def test_large_buffers_are_not_given_back_to_the_system(tmp_path):
+  """Counted in page faults: those of a second buffer as large as the first, which was freed."""
+  size, page = 256 << 20, resource.getpagesize()
+  _, tunables = run(tmp_path, {})
+  program = f"""
+import resource
+def faults():
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+  bytearray({size})[::{page}] = bytes({size // page})
+  return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults(), faults())
+"""
+  environment = os.environ | {'GLIBC_TUNABLES': tunables}
+  done = subprocess.run([sys.executable, '-c', program], env=environment, capture_output=True, check=True)
+  first, second = map(int, done.stdout.split())
+  assert second <= first / 10
 
 
 def test_a_setting_that_is_there_is_left_alone(tmp_path):

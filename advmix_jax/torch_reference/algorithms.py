@@ -173,7 +173,7 @@ class GanTraining:
   ):
     self.generator, self.discriminator = generator.requires_grad_(True), discriminator.requires_grad_(True)
     self.average = copy.deepcopy(generator).requires_grad_(False)
-    self.w_avg = torch.zeros_like(generator.map_z(torch.zeros(1, self.latent_size))[0, 0]).detach()
+    self.w_avg = torch.zeros_like(generator.map_z(torch.zeros(1, generator.latent_size))[0, 0]).detach()
     self.r1_weight, self.style_mixing_prob, self.ema_decay = r1_weight, style_mixing_prob, ema_decay
     self.g_optimiser, self.d_optimiser = (
       torch.optim.Adam(m.parameters(), lr=learning_rate, betas=betas, fused=True)
@@ -194,17 +194,13 @@ class GanTraining:
     self.generate, self.discriminator_loss = wrap(generate), wrap(discriminator_loss)
     self.generator_loss = wrap(generator_loss)
 
-  @property
-  def latent_size(self) -> int:
-    return self.generator.dense[0].weight.shape[1]
-
   def draw(self, batch: int) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Two z for each image, which rows keep the first, and noise."""
     layers = self.generator.num_layers
     cut = torch.randint(1, layers, (batch, 1))
     cut = torch.where(torch.rand(batch, 1) < self.style_mixing_prob, cut, layers)
     noise = [torch.randn(batch, *n.shape[1:]) for n in self.generator.constant_noise()]
-    return torch.randn(2 * batch, self.latent_size), (torch.arange(layers) < cut)[:, :, None], noise
+    return torch.randn(2 * batch, self.generator.latent_size), (torch.arange(layers) < cut)[:, :, None], noise
 
   def step(self, images: Tensor) -> tuple[Tensor, Tensor]:
     """Losses of the discriminator and of the generator."""

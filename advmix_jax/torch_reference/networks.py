@@ -99,6 +99,7 @@ class Generator(nn.Module):
   def __init__(self, params: Params, noise: Sequence[Any]):
     super().__init__()
     depth, self.num_layers = len(params['mapping']), len(noise)
+    self.latent_size: int = params['mapping']['dense_0']['weight'].shape[0]
     self.dense = nn.ModuleList(
       EqualLinear(params['mapping'][f'dense_{i}'], lr_multiplier=0.01) for i in range(depth)
     )
