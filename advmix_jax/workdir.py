@@ -1,6 +1,7 @@
 """The folder of a run: its configuration, versions, metrics, and files that are either whole or absent."""
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -15,7 +16,6 @@ from typing import Any, TextIO
 
 import jax
 import numpy as np
-import tensorboardX
 from ml_collections import ConfigDict
 
 from advmix_jax import hosts, parallel, run_lock
@@ -134,7 +134,13 @@ class Workdir:
     self._commands = path / 'commands.txt'
     if hosts.is_first():
       self._metrics = open_lines(path / 'metrics.jsonl')
-      self._events = tensorboardX.SummaryWriter(str(path / 'events'))
+
+  @functools.cached_property
+  def _events(self) -> Any:
+    """TensorBoard's, from the first log on: it takes seconds to import PyTorch, where that is there."""
+    import tensorboardX
+
+    return tensorboardX.SummaryWriter(str(self.path / 'events'))
 
   def log(self, step: int, values: dict[str, float]) -> None:
     """One line in `metrics.jsonl` and the same numbers as TensorBoard events. A later line replaces an
@@ -163,7 +169,8 @@ class Workdir:
     if not hosts.is_first():
       return
     self._metrics.close()
-    self._events.close()
+    if '_events' in vars(self):
+      self._events.close()
     if self._lock is not None:
       self._lock.release()
 
