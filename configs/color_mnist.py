@@ -4,7 +4,7 @@
         --config.data.dir=FOLDER_OF_MNIST [--config.data.sigma=0.2]
 
 Variants:
-  cpu: for two cores; docs/data_sets.md has what it gave with other encoder steps, and in what time.
+  cpu: for two cores; docs/data_sets.md has what it gave, and in what time.
   paper: the paper's attack, epochs and sizes, all 60,000 images; needs an accelerator. Not run yet.
   paper_exact: the paper's encoder as well, 2,000 steps from the mean of w with VGG-16 features, whose
     ImageNet weights --config.encode.vgg16_weights names. Not run: that is too much for one accelerator.
