@@ -5,7 +5,7 @@ import pathlib
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -73,9 +73,8 @@ class Process:
       raise AssertionError(f'still at work after {seconds} s: {self.out}\n{self.err}') from None
 
 
-def ended(processes: Sequence[Process]) -> Iterator[None]:
-  """For fixtures: whatever is still at work when a test is done is killed."""
-  yield
+def end(processes: Sequence[Process]) -> None:
+  """Kills whatever is still at work, also what is stopped."""
   for process in processes:
     process.popen.kill()
     process.popen.wait()

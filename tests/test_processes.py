@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.processes import Process, address_flags, ended, environment, free_port
+from tests.processes import Process, address_flags, end, environment, free_port
 
 PATIENCE = 300  # Seconds for what takes one minute on an idle machine.
 HEARTBEAT = 8
@@ -35,7 +35,7 @@ def processes():
   """Those of a test; none is left behind."""
   started: list[Process] = []
   yield started
-  next(ended(started), None)
+  end(started)
 
 
 @pytest.fixture(scope='module')
