@@ -59,20 +59,16 @@ def mean_curvature(
   return total / (NUM_BATCHES * BATCH)
 
 
-def whitening(
-  decoder: Decoder,
-  features_fn: FeaturesFn,
-  settings: EncodeSettings,
-  params: PyTree,
-  feature_params: PyTree,
-  key: Array,
-) -> Array:
-  """`M [L D, L D]`, for `encoding.update_rule`: with `w = M u` the damped mean curvature in u is even.
+def whitening(curvature: Array) -> Array:
+  """Coordinates u with `w = M u` in which a curvature is even, for `encoding.update_rule`.
 
-  Its scale is such that a step of one in every u is a step of one in w, in the mean square: rates mean what
-  they mean to Adam. Arguments as for `mean_curvature`; the key is consumed.
+  Args:
+    curvature: `[L D, L D]`, as `mean_curvature`; it is damped.
+
+  Returns:
+    `M [L D, L D]`. A step of one in every u is a step of one in w, in the mean square, so that rates mean
+    what they mean to Adam.
   """
-  mean = mean_curvature(decoder, features_fn, settings, params, feature_params, key)
-  eigenvalues, axes = jnp.linalg.eigh(mean)
+  eigenvalues, axes = jnp.linalg.eigh(curvature)
   scales = jax.lax.rsqrt(jnp.maximum(eigenvalues, 0.0) + DAMPING * jnp.mean(eigenvalues))
   return axes * (scales / jnp.sqrt(jnp.mean(jnp.square(scales))))[None]

@@ -128,5 +128,5 @@ def open_run(folder: Path) -> Experiment:
 
 
 if __name__ == '__main__':
-  allocation.tune_malloc()  # As every run does; PyTorch's process inherits them.
+  allocation.tune_malloc()  # As every run does; PyTorch's process has the same settings.
   sys.exit(main())

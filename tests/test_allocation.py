@@ -36,8 +36,8 @@ def run(tmp_path, environment):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='glibc alone has this setting')
 def test_the_program_begins_anew_once_with_the_same_arguments(tmp_path):
-  begun, tunables = run(tmp_path, {})
-  assert begun == 2 and 'glibc.malloc.hugetlb=1:' in tunables
+  settings = ('hugetlb=1', 'mmap_max=0', 'trim_threshold=1099511627776')
+  assert run(tmp_path, {}) == (2, ':'.join(f'glibc.malloc.{setting}' for setting in settings))
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='glibc alone has this setting')

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from advmix_jax import encode_refill, encoding, hosts, interruption, parallel
-from advmix_jax.curvature import whitening
+from advmix_jax.curvature import mean_curvature, whitening
 from advmix_jax.encode_refill import Entry, Found
 from advmix_jax.encoding import EncodeSettings
 from advmix_jax.interop.weights import load_tree
@@ -80,9 +80,11 @@ def load_shared(experiment: Experiment) -> tuple[encoding.FeaturesFn, PyTree]:
     create = functools.partial(create_start, experiment, features_fn)
     shared['start'] = load_tree(start_file(experiment), shapes(create).params)
   if experiment.config.encode.rule == 'whitened_adam':
-    find = functools.partial(whitening, experiment.encode_decoder, features_fn, encode_settings(experiment))
-    key = experiment.key('encode/curvature')
-    shared['whitening'] = jax.jit(find)(shared['decoder'], shared['features'], key)
+    find = functools.partial(
+      mean_curvature, experiment.encode_decoder, features_fn, encode_settings(experiment)
+    )
+    curvature = jax.jit(find)(shared['decoder'], shared['features'], experiment.key('encode/curvature'))
+    shared['whitening'] = jax.jit(whitening)(curvature)
   return features_fn, shared
 
 
