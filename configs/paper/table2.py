@@ -9,7 +9,7 @@ and 30 blue digits are among its 59,000 images.
 Expected of RandMix 88.6, 83.2, 53.6 %, of AdvMix 85.1, 85.0, 85.0 % (paper, clean test accuracy).
 
 Variants:
-  cpu: two cores, about an hour and a half; what it gave: docs/results.md. A seed is the classifier's alone:
+  cpu: two cores, two hours; what it gave: docs/results.md. A seed is the classifier's alone:
     one generator and one encoding for each column.
   paper: all 60,000 images, the paper's attack and epochs; a seed is the whole chain, generator included. Nine
     runs for an accelerator. Not run yet.
