@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from advmix_jax.workdir import read_metrics
-from tests import processes
+from tests import ports, processes
 
 ROOT = pathlib.Path(__file__).parents[1]
 MOMENTS = ('starting', 'random', 'random', 'writing', 'writing')
@@ -237,7 +237,7 @@ def main() -> None:
     command = [sys.executable, '-m', 'launch.pipeline', *flags, f'--workdir={workdir}']
     if options.processes == 1:
       return [command]
-    port, number = processes.free_port(), options.processes
+    port, number = ports.free_ports(1)[0], options.processes
     return [[*command, *processes.address_flags(port, i, number)] for i in range(number)]
 
   if not (whole / 'results.json').exists():

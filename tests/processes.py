@@ -2,20 +2,11 @@
 
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 
 ROOT = pathlib.Path(__file__).parents[1]
-
-
-def free_port() -> int:
-  """A port that nobody listens at."""
-  with socket.socket() as found:
-    found.bind(('127.0.0.1', 0))
-    port: int = found.getsockname()[1]
-    return port
 
 
 def environment(num_devices: int = 1, **variables: str) -> dict[str, str]:

@@ -16,7 +16,6 @@ import pathlib
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,10 +23,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.ports import free_ports
+
+ROOT = pathlib.Path(__file__).parents[1]
 NODES = ('n1', 'n2')
 CPUS = 2  # Of each node, whatever the machine has.
 PROGRAMS = ('munged', 'slurmctld', 'slurmd', 'sbatch', 'srun', 'squeue', 'scontrol', 'scancel', 'sinfo')
 FOLDERS_OF_DAEMONS = '/usr/sbin:/usr/local/sbin:/sbin'
+# States that a job does not leave by itself; what is preempted or lost its node is queued again.
+ENDED = ('COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT', 'OUT_OF_MEMORY', 'DEADLINE')
 LOST_AFTER = 5  # Seconds without a word from a node.
 GRACE = 30  # Seconds from the signal of preemption to the end.
 MARK = 'ADVMIX_SLURM_TEST'  # A variable that tells what belongs to a cluster, and to which node.
@@ -121,8 +125,19 @@ class Cluster:
     return [field for field in shown if field.startswith(f'{name}=')]
 
   def wait_for(self, job: str, state: str, timeout: float = 60) -> None:
-    """Returns when the job, or every member of the array, is in that state."""
-    self.wait_until(lambda: set(self.state(job).split()) == {state}, f'job {job} {state}', timeout)
+    """Returns when the job, or every member of the array, is in that state.
+
+    Raises `AssertionError`, with what it printed, as soon as one has ended in another.
+    """
+
+    def is_so() -> bool:
+      states = set(self.state(job).split())
+      if ended := states & {*ENDED} - {state}:
+        found = f'{", ".join(ended)}, not {state}\n{self.printed(job)}\n{self.logs()}'
+        raise AssertionError(f'job {job}: {found}')
+      return states == {state}
+
+    self.wait_until(is_so, f'job {job} {state}', timeout)
 
   def wait_until(self, is_so: Callable[[], bool], what: str, timeout: float = 60) -> None:
     """Raises `AssertionError` with the logs if it is not so in time."""
@@ -216,7 +231,8 @@ def start(folder: pathlib.Path) -> Iterator[Cluster]:
   configuration.write_text(configured(folder))
   own = {'SLURM_CONF': str(configuration), MARK: f'{folder}/client'}
   cluster = Cluster(folder, {}, environment | own)
-  guard = subprocess.Popen([sys.executable, __file__, folder], stdin=subprocess.PIPE, start_new_session=True)
+  watching = [sys.executable, '-m', 'tests.slurm_cluster', folder]
+  guard = subprocess.Popen(watching, stdin=subprocess.PIPE, start_new_session=True, cwd=ROOT)
   try:
     cluster.start()
     yield cluster
@@ -244,15 +260,6 @@ def configured(folder: pathlib.Path) -> str:
 
 def user() -> str:
   return pwd.getpwuid(os.getuid()).pw_name
-
-
-def free_ports(number: int) -> list[int]:
-  """Different ports of 127.0.0.1 that nobody listens on."""
-  sockets = [socket.create_server(('127.0.0.1', 0)) for _ in range(number)]
-  ports = [s.getsockname()[1] for s in sockets]
-  for s in sockets:
-    s.close()
-  return ports
 
 
 def marked(name: str) -> list[int]:

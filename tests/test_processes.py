@@ -7,7 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from tests.processes import Process, address_flags, end, environment, free_port
+from tests.ports import free_ports
+from tests.processes import Process, address_flags, end, environment
 
 PATIENCE = 300  # Seconds for what takes one minute on an idle machine.
 HEARTBEAT = 8
@@ -56,7 +57,7 @@ def two(
   folder: pathlib.Path, processes: list[Process], variables: dict[str, str], *flags: str
 ) -> list[Process]:
   """A run of two processes in `folder/run`; they are added to `processes`."""
-  port, number = free_port(), len(processes)
+  port, number = free_ports(1)[0], len(processes)
   processes += [
     launched(folder, f'{number + i}', variables, *flags, *address_flags(port, i)) for i in range(2)
   ]
@@ -89,7 +90,7 @@ def alone(tmp_path_factory, cache) -> pathlib.Path:
 
 def test_a_step_of_two_processes_is_that_of_one_with_two_devices(tmp_path, processes, cache):
   """Of the same whole batch, of which each process is given its half; both hold the same replica."""
-  out, port = str(tmp_path / 'found'), free_port()
+  out, port = str(tmp_path / 'found'), free_ports(1)[0]
   commands = [['tests.on_devices', out, 'some', '2']]
   commands += [['tests.in_processes', out, f'127.0.0.1:{port}', '2', str(i)] for i in range(2)]
   for i, command in enumerate(commands):
@@ -160,7 +161,7 @@ def test_where_a_process_is_lost_the_other_one_ends_with_a_sentence(
 def test_where_a_process_does_not_come_the_other_one_ends_with_a_sentence(
   tmp_path, processes, cache, process
 ):
-  flags = address_flags(free_port(), process)
+  flags = address_flags(free_ports(1)[0], process)
   processes.append(launched(tmp_path, 'only', cache, *flags, '--config.distributed.start_seconds=4'))
   start = time.monotonic()
   assert processes[0].status(60) == 1

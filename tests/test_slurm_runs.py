@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from launch import common
-from tests import slurm_cluster
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.slurm
 
@@ -22,7 +22,7 @@ def run(cluster, options, *command) -> str:
   script = ['launch/slurm/run.sh', *command]
   return cluster.sbatch(
     *options,
-    f'--export=ALL,ADVMIX_VENV={sys.prefix},JAX_COORDINATOR_ADDRESS=127.0.0.1:{slurm_cluster.free_ports(1)[0]}',
+    f'--export=ALL,ADVMIX_VENV={sys.prefix},JAX_COORDINATOR_ADDRESS=127.0.0.1:{free_ports(1)[0]}',
     *script,
     cwd=ROOT,
   )

@@ -144,6 +144,14 @@ def test_a_shared_stage_that_was_removed_is_made_again_only_for_those_who_need_i
   assert order[4:] == ['gan-1', 'encode-1', 'b']
 
 
+def test_what_members_share_goes_before_members(tmp_path):
+  needs = {'a': ('gan-1',), 'b': ('gan-2',)}
+  make(tmp_path, dict.fromkeys(('gan-1', 'a', 'gan-2', 'b'), QUICK), needs=needs)
+  run_here(tmp_path)
+  order = [line.split()[0] for line in (tmp_path / 'order').read_text().splitlines()]
+  assert order == ['gan-1', 'gan-2', 'a', 'b']
+
+
 def test_a_failure_leaves_the_others_unharmed_and_is_tried_again(tmp_path):
   scripts = {'gan-1': FAILING, 'a': QUICK, 'b': 'exit 0', 'c': QUICK}
   plan = make(tmp_path, scripts, needs={'a': ('gan-1',)})

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from advmix_jax import interruption, process_identity
 from advmix_jax.sweep import member, process, state
-from advmix_jax.sweep.plan import Plan, Task, log_file
+from advmix_jax.sweep.plan import MEMBER, Plan, Task, log_file
 from advmix_jax.sweep.state import DONE, FAILED, PLANNED, RUNNING
 
 POLL_SECONDS = 0.1
@@ -55,7 +55,8 @@ class Local:
     self._children: dict[int, Child] = {}  # By slot.
     self._interruptions: dict[str, int] = {}  # In a row, each at once.
     self._states: dict[str, str] = {}
-    self._order = list(plan.tasks)
+    # What members share goes first: the last of them would otherwise run beside empty slots.
+    self._order = sorted(plan.tasks, key=lambda name: plan.tasks[name].kind == MEMBER)
     self._looked = 0.0
 
   def run(self) -> dict[str, str]:
