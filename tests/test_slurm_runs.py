@@ -61,7 +61,9 @@ def test_two_nodes_are_one_process_with_twice_the_batch(cluster, tmp_path):
   steps = ('--config.train.num_epochs=0.5',)
   expected = trained(cluster, tmp_path / 'one', *steps)
   options = ('--nodes=2', '--ntasks-per-node=1')
-  job = run(cluster, options, *NOMINAL, '--distributed', f'--workdir={tmp_path}/two', *steps)
+  # A machine that stands still for a while is nothing that this is about.
+  patient = ('--distributed', '--config.distributed.heartbeat_seconds=100')
+  job = run(cluster, options, *NOMINAL, *patient, f'--workdir={tmp_path}/two', *steps)
   cluster.wait_for(job, 'COMPLETED', 120)
   found = load_file(tmp_path / 'two' / CLASSIFIER)
   for name, value in expected.items():
