@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from advmix_jax.encoding import Encoded
-from advmix_jax.stages import encode
+from advmix_jax.stages import encoded
 from advmix_jax.stages.sections import overview
 from advmix_jax.types import BadInputError, Dataset
 from configs import default
@@ -46,7 +46,7 @@ def scene(tmp_path, monkeypatch):
     fine=lambda params, trunk, w_perp: jnp.zeros((len(trunk), 8, 8, 3)) + w_perp.mean(),
   )
   monkeypatch.setattr(
-    encode, 'load_latents', lambda experiment, part: Encoded(np.zeros((6, 3, 4)), np.zeros(6))
+    encoded, 'load_latents', lambda experiment, part: Encoded(np.zeros((6, 3, 4)), np.zeros(6))
   )
   experiment = types.SimpleNamespace(
     config=config,

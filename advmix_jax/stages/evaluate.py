@@ -10,8 +10,8 @@ from advmix_jax import attack, batched, data, evaluation, hosts, interruption, p
 from advmix_jax.methods import latent_attack_settings
 from advmix_jax.progress import track
 from advmix_jax.ranges import to_uint8
-from advmix_jax.stages.encode import load_latents
 from advmix_jax.stages.encode_loss import feature_layers
+from advmix_jax.stages.encoded import load_latents
 from advmix_jax.stages.experiment import Experiment, require
 from advmix_jax.stages.networks import Networks
 from advmix_jax.stages.shares import merged

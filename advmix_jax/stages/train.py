@@ -11,7 +11,7 @@ from advmix_jax import data, hosts, parallel
 from advmix_jax.interop.weights import save_tree
 from advmix_jax.methods import METHODS, NEEDS_LATENTS
 from advmix_jax.ranges import to_float
-from advmix_jax.stages.encode import load_latents
+from advmix_jax.stages.encoded import load_latents
 from advmix_jax.stages.experiment import Experiment, require
 from advmix_jax.training import seeds
 from advmix_jax.training.classifier import train_step

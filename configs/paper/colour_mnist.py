@@ -31,6 +31,9 @@ def set_cpu(c: ml_collections.ConfigDict) -> None:
 
 
 def seeds(variant: str) -> list[dict[str, int]]:
-  """cpu and smoke: `train.seed`, of the classifiers alone; paper: `seed`, of the whole chain."""
+  """cpu and smoke: `train.seed`, of the classifiers alone; paper: `seed`, of the whole chain.
+
+  Sweeps add all their settings with one seed before the next: what is done early is a whole table.
+  """
   key = 'train.seed' if variant in ('cpu', 'smoke') else 'seed'
   return [{key: seed} for seed in range(2 if variant == 'smoke' else 3)]

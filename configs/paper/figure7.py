@@ -32,6 +32,6 @@ def get_config(variant: str = 'cpu') -> ml_collections.ConfigDict:
 
 
 def sweep(add: Callable[..., None], variant: str = 'cpu') -> None:
-  for sigma in SIGMAS.get(variant, PAPER_SIGMAS):
-    for seed in colour_mnist.seeds(variant):
+  for seed in colour_mnist.seeds(variant):
+    for sigma in SIGMAS.get(variant, PAPER_SIGMAS):
       add(**{'data.sigma': sigma}, **seed)

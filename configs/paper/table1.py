@@ -34,6 +34,6 @@ def get_config(variant: str = 'cpu') -> ml_collections.ConfigDict:
 
 
 def sweep(add: Callable[..., None], variant: str = 'cpu') -> None:
-  for shares in CLASSES:
-    for seed in colour_mnist.seeds(variant):
+  for seed in colour_mnist.seeds(variant):
+    for shares in CLASSES:
       add(**{'data.generator_classes': shares}, **seed)

@@ -43,6 +43,6 @@ def get_config(variant: str = 'cpu') -> ml_collections.ConfigDict:
 
 
 def sweep(add: Callable[..., None], variant: str = 'cpu') -> None:
-  for colours in COLOURS:
-    for seed in colour_mnist.seeds(variant):
+  for seed in colour_mnist.seeds(variant):
+    for colours in COLOURS:
       add(**{'data.generator_colours': colours}, **seed)

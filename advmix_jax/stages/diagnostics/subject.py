@@ -11,7 +11,7 @@ from advmix_jax import batched, interruption, mixing, parallel
 from advmix_jax.data import subsets
 from advmix_jax.evaluation import predictions
 from advmix_jax.ranges import to_uint8
-from advmix_jax.stages.encode import load_latents
+from advmix_jax.stages.encoded import load_latents
 from advmix_jax.stages.experiment import Experiment
 from advmix_jax.types import PyTree
 

@@ -10,7 +10,7 @@ from advmix_jax.ranges import to_float
 from advmix_jax.report.explorer import Classifier, Explorer, Seed, Variants, how_many_fit
 from advmix_jax.report.page import Section
 from advmix_jax.report.style import method_title
-from advmix_jax.stages import encode
+from advmix_jax.stages import encode, encoded
 from advmix_jax.stages.experiment import require
 from advmix_jax.stages.sections.scene import Scene, one_per_class
 from advmix_jax.types import Batch
@@ -50,7 +50,7 @@ def explorer(scene: Scene) -> list[Section]:
   if not len(chosen):
     return [Section(TITLE, 'Left out: not even one image with its variants fits into a page.')]
   images, labels, index = attacked.images[chosen], attacked.labels[chosen], attacked.index[chosen]
-  w = encode.load_latents(experiment, split).w[chosen]
+  w = encoded.load_latents(experiment, split).w[chosen]
   reconstructions = scene.decode(w)
   seeds = [
     explore_seed(

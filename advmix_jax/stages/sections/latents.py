@@ -10,7 +10,7 @@ from advmix_jax import encoding, mixing
 from advmix_jax.ranges import to_float, to_uint8
 from advmix_jax.report import grids, pictures
 from advmix_jax.report.page import Section
-from advmix_jax.stages import encode, encode_loss, encode_start
+from advmix_jax.stages import encode, encode_loss, encode_start, encoded
 from advmix_jax.stages.sections.scene import Scene, one_per_class
 from advmix_jax.types import Array
 
@@ -58,7 +58,7 @@ def encoder(scene: Scene) -> list[Section]:
     targets.append(compared[name].images[chosen])
     part_name = 'training' if name == 'train' else name
     labels += [f'{part_name},\nclass {scene.class_names[label]}' for label in part.labels[chosen]]
-    final.append(encode.load_latents(experiment, name).w[chosen])
+    final.append(encoded.load_latents(experiment, name).w[chosen])
     index = jnp.asarray(part.index[chosen].astype(np.int32))
     keys.append(mixing.example_keys(experiment.key(f'encode/{name}'), index))
   images = np.concatenate(originals)

@@ -11,7 +11,7 @@ from advmix_jax.ranges import to_float, to_uint8
 from advmix_jax.report import style
 from advmix_jax.report.layout import Row, lay_out
 from advmix_jax.report.page import Section
-from advmix_jax.stages import encode
+from advmix_jax.stages import encoded
 from advmix_jax.stages.experiment import require
 from advmix_jax.stages.sections.scene import Scene, one_per_class
 from advmix_jax.types import BadInputError, PyTree
@@ -41,7 +41,7 @@ def overview(scene: Scene) -> list[Section]:
 
   shown = one_per_class(labels[usable], experiment.config.report.num_examples)
   chosen, truth = usable[shown], labels[usable[shown]]
-  w = encode.load_latents(experiment, split).w[chosen]
+  w = encoded.load_latents(experiment, split).w[chosen]
   mix = jax.jit(lambda params, keys, w: to_uint8(mixing.random_mix(keys, experiment.decoder, params, w)))
   keys = jax.random.split(experiment.key('report/overview'), len(chosen))
   rows = [

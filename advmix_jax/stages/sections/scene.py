@@ -10,7 +10,7 @@ import numpy as np
 from advmix_jax import attack, batched, interruption, methods, mixing
 from advmix_jax.ranges import to_float, to_uint8
 from advmix_jax.report.page import MethodRow, method_rows
-from advmix_jax.stages import encode
+from advmix_jax.stages import encoded
 from advmix_jax.stages.experiment import Experiment
 from advmix_jax.types import Array, Batch, PyTree, TrainState
 from advmix_jax.workdir import read_json, read_metrics
@@ -79,7 +79,7 @@ class Scene:
   @functools.cached_property
   def train_latents(self) -> np.ndarray:
     """`[N, L, D]` of the training images."""
-    return np.asarray(encode.load_latents(self.experiment, 'train').w)
+    return np.asarray(encoded.load_latents(self.experiment, 'train').w)
 
   @property
   def attacked_method(self) -> str:
