@@ -33,7 +33,11 @@ def finish(out: pathlib.Path, found: Plan, accuracy, leave_out: int = 0) -> Plan
   for i, task in enumerate(found.tasks.values()):
     folder = out / task.folder
     folder.mkdir(parents=True)
-    seconds = {'train_gan': 0.01, 'train': 5.0} if task.kind == 'member' else {'data': 1.0, task.kind: 20.0}
+    seconds = (
+      {'train_gan': 0.01, 'train': 5.0, 'diagnose': 9.0}
+      if task.kind == 'member'
+      else {'data': 1.0, task.kind: 20.0}
+    )
     (folder / 'stage_seconds.json').write_text(json.dumps({'running': None, 'seconds': seconds}))
     (folder / 'versions.json').write_text(json.dumps(VERSIONS))
     if task.kind == 'member':
@@ -133,7 +137,7 @@ def test_a_record_says_what_was_run(folder):
   assert found['command'] == 'python -m launch.reproduce table2:cpu --workdir=runs/table2'
   assert (found['commit'], found['machine']) == ('abc123', 'A processor, 2 cores, Linux')
   assert found['versions'] == VERSIONS and found['runs'] == [9, 9] and found['seed_keys'] == ['train.seed']
-  # Three generators and three encodings of 20 s, nine members of 5.01 s.
+  # Three generators and three encodings of 20 s, nine members of 5.01 s; their diagnoses are no part of it.
   assert found['wall_seconds'] == pytest.approx(120 + 9 * 5.01)
   assert found['seconds'] == pytest.approx({'train_gan': 60.09, 'encode': 60.0, 'train': 45.0})
   verdicts = {claim['claim'][-40:]: claim['verdict'] for claim in found['claims']}
@@ -150,7 +154,7 @@ def test_tables_show_paper_ours_and_difference(folder, capsys):
     '| With a 99.9 % red generator RandMix loses more than 15 points | holds | loss of randmix − 15 = +15.0 ',
     '* time: 2:45 (encode 1:00, train 0:45, train_gan 1:00); 9 of 9 runs are done',
     '* seeds: `train.seed` 0, 1, 2: the classifier alone',
-    '* training images: 6000; epochs: 8; classifier: linear; generator: 90 kimg, w of 64; encoder: 16 steps ',
+    '* training images: 6000; epochs: 8; classifier: linear; generator: 240 kimg, w of 64; encoder: 20 steps',
     'attack in training: 3 × 4, ε = 0.03; in evaluation: 10 × 20; mixing level: 5',
   ):
     assert line in text, line
@@ -168,15 +172,22 @@ def test_rendering_again_gives_the_same_bytes(folder):
 
 
 def test_runs_that_are_not_done_are_left_out_and_counted(tmp_path):
-  finish(tmp_path / 'part', planned('table2', 'cpu'), table_2, leave_out=6)
+  finish(tmp_path / 'part', planned('table2', 'cpu'), table_2, leave_out=5)
   found = json.loads((rendered(tmp_path / 'part') / 'table2.json').read_text())
-  assert found['runs'] == [5, 9]
-  assert {row['setting']: len(row['seeds']) for row in found['rows']} == {'unbiased': 3, '99 % red': 2}
-  assert {claim['verdict'] for claim in found['claims']} == {'not run'}
+  assert found['runs'] == [4, 9]
+  seeds = {row['setting']: len(row['seeds']) for row in found['rows']}
+  assert seeds == {'unbiased': 2, '99 % red': 1, '99.9 % red': 1}
   assert (
-    '| 99 % red | advmix | 85.02 | 85.5 ± 0.7 | +0.5 | 2 of 3 |'
+    '| unbiased | advmix | 85.07 | 85.5 ± 0.7 | +0.4 | 2 of 3 |'
     in (tmp_path / 'part' / 'table2.md').read_text()
   )
+
+
+def test_a_claim_about_a_setting_that_is_not_done_was_not_run(tmp_path):
+  finish(tmp_path / 'part', planned('table2', 'cpu'), table_2, leave_out=8)
+  found = json.loads((rendered(tmp_path / 'part') / 'table2.json').read_text())
+  assert [row['setting'] for row in found['rows'][::3]] == ['unbiased', '99 % red']
+  assert {claim['verdict'] for claim in found['claims']} == {'not run'}
 
 
 def test_tables_3_and_4_are_of_the_same_runs(tmp_path):

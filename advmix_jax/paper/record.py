@@ -86,13 +86,16 @@ def make_record(
 
 
 def stage_seconds(out: Path, plan: Plan) -> dict[str, float]:
-  """Seconds by stage, of all runs and of what they share, over all the processes that these took."""
+  """Seconds by stage, of all runs and of what they share, over all the processes that these took.
+
+  Stages that somebody had a run do besides, such as its diagnosis, do not count.
+  """
   total: dict[str, float] = {}
   for task in plan.tasks.values():
     own = clock.read_seconds(out / task.folder)
-    stages = own if task.kind == MEMBER else {task.kind: own.get(task.kind, 0.0)}
-    for stage, seconds in stages.items():
-      total[stage] = total.get(stage, 0.0) + seconds
+    counted = plan.configs[task.name]['stages'] if task.kind == MEMBER else (task.kind,)
+    for stage in own.keys() & counted:
+      total[stage] = total.get(stage, 0.0) + own[stage]
   return total
 
 
