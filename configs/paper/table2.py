@@ -9,8 +9,8 @@ and 30 blue digits are among its 59,000 images.
 Expected of RandMix 88.6, 83.2, 53.6 %, of AdvMix 85.1, 85.0, 85.0 % (paper, clean test accuracy).
 
 Variants:
-  cpu: two cores, two hours; what it gave: docs/results.md. A seed is the classifier's alone:
-    one generator and one encoding for each column.
+  cpu: two cores, an hour and a half with --slots=2; what it gave: docs/results.md. A seed is the classifier's
+    alone: one generator and one encoding for each column.
   paper: all 60,000 images, the paper's attack and epochs; a seed is the whole chain, generator included. Nine
     runs for an accelerator. Not run yet.
   paper_exact: the paper's encoder as well, 2,000 steps with VGG-16 features, whose ImageNet weights
