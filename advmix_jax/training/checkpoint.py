@@ -1,7 +1,9 @@
 """Checkpoints: the one place that knows orbax. Only what training changes is saved."""
 
 import contextlib
+import functools
 import logging
+import sys
 from pathlib import Path
 
 import jax
@@ -54,6 +56,19 @@ def _on_host(tree: PyTree) -> PyTree:
   return jax.tree.map(np.array, host) if jax.default_backend() == 'cpu' else host
 
 
+@functools.cache
+def _drop_late_answers() -> None:
+  """Where an array cannot be written, orbax closes its event loop; tensorstore, which then cannot tell it of
+  the others, would print a trace for each of them, beside our sentence about the first."""
+  show = sys.unraisablehook
+
+  def show_others(failure: 'sys.UnraisableHookArgs') -> None:
+    if not (isinstance(failure.exc_value, RuntimeError) and str(failure.exc_value) == 'Event loop is closed'):
+      show(failure)
+
+  sys.unraisablehook = show_others
+
+
 class Checkpointer:
   """Checkpoints of one loop in one folder, newest last, written in the background.
 
@@ -63,6 +78,7 @@ class Checkpointer:
   """
 
   def __init__(self, folder: Path, keep: int):
+    _drop_late_answers()
     folder.mkdir(parents=True, exist_ok=True)  # With several processes orbax does not make it.
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep, create=False, enable_async_checkpointing=True, multiprocessing_options=_alone()
