@@ -15,7 +15,6 @@ import os
 import pathlib
 import pwd
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.marks import MARK, kill_marked
 from tests.ports import free_ports
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -34,7 +34,6 @@ FOLDERS_OF_DAEMONS = '/usr/sbin:/usr/local/sbin:/sbin'
 ENDED = ('COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT', 'OUT_OF_MEMORY', 'DEADLINE')
 LOST_AFTER = 5  # Seconds without a word from a node.
 GRACE = 30  # Seconds from the signal of preemption to the end.
-MARK = 'ADVMIX_SLURM_TEST'  # A variable that tells what belongs to a cluster, and to which node.
 
 CONFIGURATION = """
 ClusterName=advmix
@@ -260,37 +259,6 @@ def configured(folder: pathlib.Path) -> str:
 
 def user() -> str:
   return pwd.getpwuid(os.getuid()).pw_name
-
-
-def marked(name: str) -> list[int]:
-  """Processes, by number, of a cluster's `FOLDER/` or of a node's `FOLDER/NODE`."""
-  found, variable = [], f'{MARK}={name}'.encode()
-  for file in pathlib.Path('/proc').glob('[0-9]*/environ'):
-    with contextlib.suppress(OSError):  # It ended, or is another user's.
-      if any(entry.startswith(variable) for entry in file.read_bytes().split(b'\0')):
-        found.append(int(file.parent.name))
-  return found
-
-
-def kill_marked(name: str) -> None:
-  """Kills them and all that they started, one by one."""
-  for process in reversed(descendants(marked(name))):
-    with contextlib.suppress(ProcessLookupError):
-      os.kill(process, signal.SIGKILL)
-
-
-def descendants(processes: list[int]) -> list[int]:
-  """The processes and all that they started, parents first."""
-  children: dict[int, list[int]] = {}
-  for file in pathlib.Path('/proc').glob('[0-9]*/stat'):
-    with contextlib.suppress(OSError):
-      # "number (name) state parent ...", where a name may hold anything.
-      parent = int(file.read_text().rpartition(')')[2].split()[1])
-      children.setdefault(parent, []).append(int(file.parent.name))
-  found = list(dict.fromkeys(processes))
-  for process in found:  # Grows while it is read.
-    found += [child for child in children.get(process, []) if child not in found]
-  return found
 
 
 def end(daemon: subprocess.Popen) -> None:

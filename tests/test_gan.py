@@ -10,7 +10,7 @@ import pytest
 from advmix_jax.models.discriminator import Discriminator
 from advmix_jax.models.growing import Lod, at_lod
 from advmix_jax.models.stylegan import StyleGAN
-from advmix_jax.training import gan
+from advmix_jax.training import gan, style_mixing
 from advmix_jax.training.adam import make_adam
 from advmix_jax.training.gan_state import GanSettings, restart_optimisers
 from tests import tiny, tiny_gan
@@ -134,7 +134,7 @@ def test_style_mixing_takes_the_rows_from_a_cut_on(cut_per_sample):
   number, layers = 400, 4
   w, other = jnp.zeros((number, layers, 1)), jnp.ones((number, layers, 1))
   settings = GAN_SETTINGS._replace(style_mixing_prob=0.6, cut_per_sample=cut_per_sample)
-  mix = jax.jit(lambda key, keys: gan.style_mix(key, keys, w, other, settings))
+  mix = jax.jit(lambda key, keys: style_mixing.style_mix(key, keys, w, other, settings))
   runs = 1 if cut_per_sample else 60
   mixed = [np.asarray(mix(jax.random.key(r), tiny.keys(100 + r, number)))[..., 0] for r in range(runs)]
   for rows in mixed:
@@ -149,14 +149,14 @@ def test_style_mixing_takes_the_rows_from_a_cut_on(cut_per_sample):
 def test_without_style_mixing_nothing_is_taken():
   w, other = normal(0, 5, 4, 3), normal(1, 5, 4, 3)
   settings = GAN_SETTINGS._replace(style_mixing_prob=0.0)
-  mixed = gan.style_mix(jax.random.key(0), tiny.keys(1, 5), w, other, settings)
+  mixed = style_mixing.style_mix(jax.random.key(0), tiny.keys(1, 5), w, other, settings)
   np.testing.assert_array_equal(mixed, w)
 
 
 def test_cuts_lie_among_the_layers_that_are_drawn():
   w, other = jnp.zeros((400, 8, 1)), jnp.ones((400, 8, 1))
   settings = GAN_SETTINGS._replace(style_mixing_prob=0.5)
-  mixed = gan.style_mix(jax.random.key(0), tiny.keys(1, 400), w, other, settings, num_drawn=4)
+  mixed = style_mixing.style_mix(jax.random.key(0), tiny.keys(1, 400), w, other, settings, num_drawn=4)
   cuts = 8 - np.asarray(mixed)[..., 0].sum(axis=1)
   assert set(cuts) == {1, 2, 3, 8}
 

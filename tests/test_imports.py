@@ -70,6 +70,7 @@ ALLOWED = {
   'training.gan_losses': BASE,
   'training.path_length': BASE,
   'training.gan_state': (*BASE, 'models', 'training.path_length'),
+  'training.style_mixing': (*BASE, 'models', 'training.gan_state'),
   'training.gan': (
     *ALGORITHMS,
     'micro_batch',
@@ -77,6 +78,7 @@ ALLOWED = {
     'training.gan_losses',
     'training.gan_state',
     'training.path_length',
+    'training.style_mixing',
   ),
   'training': (*ALGORITHMS, 'micro_batch', 'models', 'methods'),
   'toy': ('types', 'ranges', 'mixing'),

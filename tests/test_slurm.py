@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 
-from tests import slurm_cluster
+from tests import marks, slurm_cluster
 
 pytestmark = pytest.mark.slurm
 
@@ -96,14 +96,14 @@ def test_no_daemon_or_job_is_left(cluster, tmp_path):
   with tempfile.TemporaryDirectory(prefix='slurm') as name:
     with slurm_cluster.start(pathlib.Path(name)) as own:
       started(own, tmp_path)
-      assert all(slurm_cluster.marked(f'{name}/{node}') for node in (*slurm_cluster.NODES, 'munged'))
-    assert not slurm_cluster.marked(f'{name}/')
+      assert all(marks.marked(f'{name}/{node}') for node in (*slurm_cluster.NODES, 'munged'))
+    assert not marks.marked(f'{name}/')
   cluster.run('sinfo')  # The other one is as it was.
 
 
 HOLDS = """
 import pathlib, sys, time
-from tests import slurm_cluster
+from tests import marks, slurm_cluster
 with slurm_cluster.start(pathlib.Path(sys.argv[1])) as cluster:
   cluster.submit('sleep 100')
   print('ready', flush=True)
@@ -116,6 +116,6 @@ def test_a_test_that_is_killed_leaves_nothing(cluster, tmp_path):
     command = [sys.executable, '-c', HOLDS, name]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as process:
       assert process.stdout.readline() == 'ready\n'
-      assert len(slurm_cluster.marked(f'{name}/')) >= 4
+      assert len(marks.marked(f'{name}/')) >= 4
       process.kill()
-    slurm_cluster.wait(lambda: not slurm_cluster.marked(f'{name}/'), 'end of all of it')
+    slurm_cluster.wait(lambda: not marks.marked(f'{name}/'), 'end of all of it')

@@ -24,14 +24,13 @@ from advmix_jax.stages.encode_loss import (
   stopping,
 )
 from advmix_jax.stages.encode_start import create_start, start_file, start_latents, train_start
-from advmix_jax.stages.encoded import write_manifest
+from advmix_jax.stages.encoded import Pieces, write_manifest, write_shard
 from advmix_jax.stages.experiment import Experiment, require
 from advmix_jax.stages.networks import Networks, shapes
 from advmix_jax.stages.slot_calls import SlotCalls
 from advmix_jax.stages.under_way import UnderWay
 from advmix_jax.types import Dataset, PyTree, Splits
 from advmix_jax.watchdog import Watchdog
-from advmix_jax.workdir import write_arrays
 
 CHANGED = ('w', 'opt_state', 'step', 'taken', 'least', 'since')  # Fields of `Slots` that steps change.
 
@@ -165,7 +164,7 @@ def encode_part(experiment: Experiment, name: str, part: Dataset, encoder: Encod
   files = list(shards)
   missing = hosts.agreed(lambda: absent(files))
   todo = {i: files[i] for i in hosts.own(missing)}
-  pending: dict[int, list[tuple[np.ndarray, Found]]] = {i: [] for i in todo}
+  pending: dict[int, Pieces] = {i: [] for i in todo}
 
   def take(places: np.ndarray, found: Found) -> None:
     for i in np.unique(places // size):
@@ -211,9 +210,6 @@ def absent(files: list[Path]) -> list[int]:
   return [i for i, file in enumerate(files) if file.name not in there]
 
 
-Pieces = list[tuple[np.ndarray, Found]]  # Positions of images, and what was found.
-
-
 def save_begun(under_way: UnderWay, slots: PyTree, entry: Entry, pieces: Pieces) -> None:
   """Saves the images at work, and what was found of shards that are not whole."""
   arrays = {'held': entry.held & ~entry.enters, 'example': entry.example}
@@ -242,11 +238,3 @@ def load_begun(
   use = np.isin(arrays['position'], wanted)
   found = Found(*(arrays[field][use] for field in Found._fields))
   return begun, [(arrays['position'][use], found)]
-
-
-def write_shard(file: Path, part: Dataset, pieces: list[tuple[np.ndarray, Found]]) -> None:
-  """Puts what was found, in any order, into the order of the images."""
-  positions = np.concatenate([at for at, _ in pieces])
-  order = np.argsort(positions)
-  found = jax.tree.map(lambda *x: np.concatenate(x)[order], *(found for _, found in pieces))
-  write_arrays(file, w=found.w, error=found.error, taken=found.taken, index=part.index[positions[order]])

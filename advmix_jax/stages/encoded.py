@@ -2,14 +2,25 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 
+from advmix_jax.encode_refill import Found
 from advmix_jax.encoding import Encoded
 from advmix_jax.stages.experiment import Experiment, require
 from advmix_jax.types import Dataset
-from advmix_jax.workdir import read_arrays, read_json, write_json
+from advmix_jax.workdir import read_arrays, read_json, write_arrays, write_json
 
 WORST_LISTED = 20
+Pieces = list[tuple[np.ndarray, Found]]  # Positions of images, and what was found.
+
+
+def write_shard(file: Path, part: Dataset, pieces: Pieces) -> None:
+  """Puts what was found, in any order, into the order of the images."""
+  positions = np.concatenate([at for at, _ in pieces])
+  order = np.argsort(positions)
+  found = jax.tree.map(lambda *x: np.concatenate(x)[order], *(found for _, found in pieces))
+  write_arrays(file, w=found.w, error=found.error, taken=found.taken, index=part.index[positions[order]])
 
 
 def write_manifest(experiment: Experiment, name: str, part: Dataset, files: list[Path]) -> None:

@@ -14,35 +14,10 @@ from advmix_jax.models.noise import draw_noise
 from advmix_jax.training import gan_losses
 from advmix_jax.training.gan_state import GanBatch, GanSettings, GanState
 from advmix_jax.training.path_length import path_length_loss, path_lengths
+from advmix_jax.training.style_mixing import style_mix
 from advmix_jax.types import Array, PyTree
 
 W_AVG_DECAY = 0.995
-
-
-def style_mix(
-  key: Array, keys: Array, w: Array, other: Array, settings: GanSettings, num_drawn: int | None = None
-) -> Array:
-  """Rows from a random cut on are taken from `other`; both `[B, L, D]`. The keys are consumed.
-
-  Args:
-    key: for a cut shared by the minibatch.
-    keys: `[B]`, for a cut of each sample's own.
-    w: kept below the cut.
-    other: taken from the cut on.
-    settings: probability, and who shares the cut.
-    num_drawn: layers that are drawn, the cut is among them; None = L.
-  """
-  num_layers = w.shape[1]
-  last = num_layers if num_drawn is None else num_drawn
-
-  def draw_cut(key):
-    coin_key, cut_key = jax.random.split(key)
-    cut = jax.random.randint(cut_key, (), 1, last)
-    return jnp.where(jax.random.uniform(coin_key) < settings.style_mixing_prob, cut, num_layers)
-
-  cuts = jax.vmap(draw_cut)(keys) if settings.cut_per_sample else jnp.full(w.shape[0], draw_cut(key))
-  keep = jnp.arange(num_layers)[None] < cuts[:, None]
-  return jnp.where(keep[:, :, None], w, other)
 
 
 class _Share(NamedTuple):

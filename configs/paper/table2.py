@@ -9,8 +9,8 @@ and 30 blue digits are among its 59,000 images.
 Expected of RandMix 88.6, 83.2, 53.6 %, of AdvMix 85.1, 85.0, 85.0 % (paper, clean test accuracy).
 
 Variants:
-  cpu: two cores, an hour and a half with --slots=2; what it gave: docs/results.md. A seed is the classifier's
-    alone: one generator and one encoding for each column.
+  cpu: two cores; what it gave, and in what time: docs/results.md. A seed is the classifier's alone: one
+    generator and one encoding for each column.
   paper: all 60,000 images, the paper's attack and epochs; a seed is the whole chain, generator included. Nine
     runs for an accelerator. Not run yet.
   paper_exact: the paper's encoder as well, 2,000 steps with VGG-16 features, whose ImageNet weights
@@ -37,7 +37,7 @@ def get_config(variant: str = 'cpu') -> ml_collections.ConfigDict:
     c.train.learning_rate = 1e-3  # As in the paper: few weights learn in few steps.
     c.train.num_epochs = 8.0
     # Of pure colours the maps at 16 pixels hold one each, in a generator that is trained so shortly: at the
-    # paper's level, 6, one random mix in four loses its class, at 5 one in five (docs/results.md).
+    # paper's level, 6, more random mixes lose their class than at 5 (docs/results.md).
     c.attack.mixing_level = 5
   return c
 
