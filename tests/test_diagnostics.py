@@ -7,7 +7,7 @@ import pytest
 
 from advmix_jax import config_check, data
 from advmix_jax.data import coloured, colouring
-from advmix_jax.stages.diagnostics import levels, nuisance, reference, strength
+from advmix_jax.stages.diagnostics import classes, levels, nuisance, reference, strength
 from advmix_jax.types import BadInputError
 from advmix_jax.workdir import config_hash
 from configs import default
@@ -25,6 +25,14 @@ from configs import default
 )
 def test_the_lowest_level_from_which_on_the_class_survives_is_suggested(agreement, threshold, level):
   assert levels.suggested_level(np.array(agreement), threshold) == level
+
+
+def test_classes_that_the_generator_hardly_draws_are_missing():
+  data = np.array([0.5, 0.3, 0.2, 0.0])
+  assert classes.overlap(data, data) == pytest.approx(1) and classes.missing(data, data) == []
+  drawn = np.array([0.98, 0.01, 0.0, 0.01])
+  assert classes.overlap(drawn, data) == pytest.approx(0.51)
+  assert classes.missing(drawn, data) == [1, 2]  # The last is not in the data either.
 
 
 def test_where_most_is_lost_is_named_too():

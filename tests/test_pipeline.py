@@ -142,11 +142,12 @@ def test_a_finished_run_is_diagnosed_the_same_each_time(launch, finished):
   assert 'At the mixing level of this run, 4' in done.stdout
   text = (folder / 'diagnostics.json').read_bytes()
   found = json.loads(text)
+  assert sum(found['classes']['drawn']) == pytest.approx(1)
   assert found['levels']['reference'] == 'recoloured' and len(found['levels']['levels']) == 7
   advmix = found['attack']['methods']['advmix']
   assert advmix['same_as_evaluate'] >= 0.9 and all(x['holds'] for x in advmix['more_is_not_weaker'].values())
   assert set(found['encoder']['train']['accuracy']) == {'advmix', 'randmix', 'nominal', 'reference'}
-  figures = {'levels', 'levels_pictures', 'encoder', 'colours', 'attack', 'loss'}
+  figures = {'classes', 'levels', 'levels_pictures', 'encoder', 'colours', 'attack', 'loss'}
   assert {path.stem for path in folder.glob('*.png')} == figures
   again = launch('diagnose', *flags)
   assert 'diagnose: ' not in again.stdout  # Every part is there.

@@ -1,5 +1,6 @@
 """The figures of the stage diagnose that have axes, each function writing one PNG from the stage's numbers.
 
+    save_classes            classes of generated images, and of their data
     save_levels             agreement of the reference, and what mixing changes, by level
     save_reconstructions    accuracy on originals and on reconstructions, by the encoder's error
     save_colours            colours of training images, random mixes and test; share of the test's reached
@@ -21,6 +22,29 @@ from matplotlib.colors import rgb_to_hsv
 from advmix_jax.report import style
 
 MARKERS = ('o', 's', '^', 'D')
+
+
+def save_classes(path: str | os.PathLike, found: Mapping[str, Any]) -> pathlib.Path:
+  """Draws how often each class is generated, beside how often the data has it.
+
+  Args:
+    path: file to write.
+    found: of the part classes of `diagnostics.json`.
+
+  Returns:
+    The path.
+  """
+  figure = style.new_figure(8.0, 3.6)
+  axes = figure.subplots()
+  _panel(axes, 'class')
+  at = np.arange(len(found['names']))
+  axes.bar(at - 0.2, _percent(found['data']), 0.4, color=style.QUIET, label="the generator's data")
+  axes.bar(at + 0.2, _percent(found['drawn']), 0.4, color=style.CYCLE[0], label='generated images')
+  axes.set_xticks(at, found['names'])
+  axes.set_ylabel('share, %')
+  axes.set_title(f'{100 * found["overlap"]:.0f} % of the two distributions is in common', fontsize=10)
+  _legend(figure, axes)
+  return style.save(path, figure)
 
 
 def save_levels(path: str | os.PathLike, found: Mapping[str, Any]) -> pathlib.Path:

@@ -11,7 +11,7 @@ from typing import Any
 
 from advmix_jax import interruption
 from advmix_jax.report import diagnostic_charts
-from advmix_jax.stages.diagnostics import levels, nuisance, reconstructions, reference
+from advmix_jax.stages.diagnostics import classes, levels, nuisance, reconstructions, reference
 from advmix_jax.stages.diagnostics.strength import Strength
 from advmix_jax.stages.diagnostics.subject import Subject
 from advmix_jax.stages.experiment import Experiment, require
@@ -53,6 +53,9 @@ class Unavailable(BadInputError):
 def parts(subject: Subject) -> dict[str, Callable[[], dict]]:
   """What is measured, by name; each returns its numbers, from its file where that is of these settings."""
   return {
+    'classes': lambda: with_reference(
+      subject, 'classes', ('num_images', 'num_draws'), ['classes'], classes.measure
+    ),
     'levels': lambda: with_reference(
       subject,
       'levels',
@@ -194,6 +197,8 @@ def result(subject: Subject, found: dict, missing: dict[str, str]) -> dict:
 def summary(found: dict) -> list[str]:
   """What there is to know at once, in sentences."""
   lines = []
+  if 'classes' in found:
+    lines.append(about_classes(found['classes']))
   if 'levels' in found:
     lines.append(about_level(found['levels']))
   if 'nuisance' in found:
@@ -216,6 +221,15 @@ def summary(found: dict) -> list[str]:
       else 'More restarts, more steps and a larger radius were never weaker, but for noise.'
     )
   return lines
+
+
+def about_classes(classes: dict) -> str:
+  """Whether the generator draws all classes."""
+  names = ', '.join(classes['names'][k] for k in classes['missing'])
+  return (
+    f'The classes of generated images have {classes["overlap"]:.0%} in common with those of their data; '
+    + (f'hardly ever drawn: {names}.' if names else 'none is missing.')
+  )
 
 
 def about_level(levels: dict) -> str:

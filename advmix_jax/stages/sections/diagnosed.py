@@ -23,6 +23,17 @@ def diagnostics(scene: Scene) -> list[Section]:
     return [Section('Can this run be trusted?', text)]
   found = read_json(folder / diagnose.FILE)
   sections = []
+  if 'classes' in found:
+    sections.append(
+      Section(
+        'Does the generator draw every class?',
+        f'{diagnose.about_classes(found["classes"])} Images of a class that is hardly ever drawn are encoded '
+        'badly, and their variants look like other classes.',
+        folder / 'classes.png',
+        f'Classes that the reference sees in generated images, beside those of the images that the generator '
+        f'learnt from. The reference is {found["classes"]["reference_is"]}.',
+      )
+    )
   if 'levels' in found:
     levels = found['levels']
     judge = f'The reference is {levels["reference_is"]}.'
