@@ -46,6 +46,12 @@ def gan_step_fn(with_r1):
 
 
 @functools.cache
+def relativistic_step_fn(with_r1):
+  settings = GAN_SETTINGS._replace(loss='relativistic')
+  return jax.jit(functools.partial(gan.gan_step, settings=settings, with_r1=with_r1))
+
+
+@functools.cache
 def other_step_fn():
   """The same for networks that grow and are told labels."""
   step = jax.jit(functools.partial(gan.gan_step, settings=OTHER_SETTINGS, with_r1=False))
@@ -112,6 +118,33 @@ def test_the_gradient_penalty_is_lazy():
   scale = max(float(np.abs(x).max()) for x in jax.tree.leaves(expected))
   assert scale > 1e-5
   assert_close(found, expected, rtol=1e-2, atol=1e-2 * scale)
+
+
+def test_the_relativistic_loss_compares_scores_of_two_kinds():
+  """Scores that are all the same give the loss of a fair coin, and nothing moves their common part."""
+  state, given = gan_state(), batch(conditional=False)
+  constant = jax.tree.map(jnp.zeros_like, state.discriminator)
+  constant['out']['bias'] = jnp.array([0.7])
+  after, metrics = relativistic_step_fn(False)(state.replace(discriminator=constant), given)
+  assert float(metrics['loss/discriminator']) == float(metrics['loss/generator']) == pytest.approx(np.log(2))
+  np.testing.assert_allclose(after.discriminator['out']['bias'], 0.7, atol=1e-6)
+
+
+def test_the_relativistic_loss_has_the_penalty_on_real_and_on_generated_images():
+  """A generator of zeros draws zeros: R2 is what R1 is on such images."""
+  state, given = gan_state(), batch(conditional=False)
+  state = state.replace(generator=jax.tree.map(jnp.zeros_like, state.generator))
+
+  def penalty(step_fn, images):
+    after = [
+      step_fn(with_r1)(state, given.replace(images=images))[0].discriminator for with_r1 in (True, False)
+    ]
+    return jax.tree.map(lambda a, b: a - b, *after)
+
+  both = penalty(relativistic_step_fn, given.images)
+  parts = [penalty(gan_step_fn, images) for images in (given.images, jnp.zeros_like(given.images))]
+  assert_close(both, jax.tree.map(lambda a, b: a + b, *parts), rtol=1e-3, atol=1e-6)
+  assert differ(both, parts[0])
 
 
 def test_the_networks_losses_by_hand():

@@ -41,8 +41,11 @@ def test_losses_by_hand():
 
   for name, generator, discriminator in (
     ('logistic', softplus(-fake), softplus(fake) + softplus(-real)),
+    ('relativistic', softplus(real - fake), softplus(fake - real)),
     ('wgan_gp', -fake, fake - real + 0.001 * real**2),
   ):
-    np.testing.assert_allclose(gan_losses.generator_loss(name, jnp.asarray(fake)), generator, rtol=1e-5)
+    np.testing.assert_allclose(
+      gan_losses.generator_loss(name, jnp.asarray(fake), jnp.asarray(real)), generator, rtol=1e-5
+    )
     found = gan_losses.discriminator_loss(name, jnp.asarray(fake), jnp.asarray(real))
     np.testing.assert_allclose(found, discriminator, rtol=1e-5)

@@ -19,6 +19,7 @@ from advmix_jax.stages import adopt_gan
 from advmix_jax.stages.experiment import Experiment
 from advmix_jax.stages.networks import Networks
 from advmix_jax.stages.sample_grids import grid_writer
+from advmix_jax.training import gan_losses
 from advmix_jax.training.adam import make_adam
 from advmix_jax.training.gan import gan_step
 from advmix_jax.training.gan_state import (
@@ -122,7 +123,7 @@ def gan_settings(config: ConfigDict, floor: int = 0) -> GanSettings:
     loss=generator.loss,
     learning_rate_scale=learning_rate / generator.learning_rate,
     skip_nonfinite=generator.skip_nonfinite,
-    lazy_r1=generator.architecture == 'stylegan2',
+    lazy_r1=generator.architecture == 'stylegan2' and generator.loss == 'logistic',
     path_length=PathLengthSettings(generator.path_length_weight, generator.path_length_interval),
     part_size=generator.micro_batches[-1 - floor] if generator.micro_batches else generator.micro_batch,
   )
@@ -172,7 +173,8 @@ def program(config: ConfigDict, with_r1: bool, with_path_length: bool, floor: in
 
 def step_fn(config: ConfigDict, schedule: Schedule) -> Callable[[int, GanState, GanBatch], PyTree]:
   """`(step, state, batch) -> (state, metrics)`; one compiled program by resolution and regularisations."""
-  is_growing, is_logistic = config.generator.structure != 'fixed', config.generator.loss == 'logistic'
+  is_growing = config.generator.structure != 'fixed'
+  has_r1 = config.generator.loss in gan_losses.WITH_R1
 
   compiled = functools.cache(functools.partial(program, config))
 
@@ -184,7 +186,7 @@ def step_fn(config: ConfigDict, schedule: Schedule) -> Callable[[int, GanState, 
     lod = lod_of(schedule.lod[step])
     if is_growing:
       state = state.replace(lod=parallel.replicate(Lod(lod.floor, jnp.float32(lod.share))))
-    with_r1 = is_logistic and step % config.generator.r1_interval == 0
+    with_r1 = has_r1 and step % config.generator.r1_interval == 0
     with_path_length = has_path_length(config.generator) and step % config.generator.path_length_interval == 0
     return compiled(with_r1, with_path_length, lod.floor)(state, batch)
 

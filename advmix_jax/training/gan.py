@@ -120,6 +120,8 @@ def _discriminator_step(
         loss = loss + jnp.mean(gan_losses.gradient_penalty(score, batch.images, fake, keys))
       if with_r1 and not settings.lazy_r1:
         loss = loss + _r1_loss(score, batch.images, settings)
+        if settings.loss == 'relativistic':
+          loss = loss + _r1_loss(score, fake, settings)  # R2.
       metrics = {'scores/real': jnp.mean(real_scores), 'scores/fake': jnp.mean(fake_scores)}
       return loss, metrics | {'loss/discriminator': loss}
 
@@ -137,11 +139,18 @@ def _discriminator_step(
 def _generator_step(
   state: GanState, batch: GanBatch, settings: GanSettings, key: Array, share: _Share
 ) -> tuple[GanState, dict[str, Array]]:
+  is_paired = settings.loss == 'relativistic'
+
   def gradients_of(batch, share):
+    labels = batch.labels if is_paired else batch.drawn_labels  # Pairs are of one class.
+
     def loss_fn(params):
-      fake, mean_w = _fake_images(state, params, batch.drawn_labels, settings, key, share)
-      scores = _scores(state, state.discriminator, fake, batch.drawn_labels, share)
-      return jnp.mean(gan_losses.generator_loss(settings.loss, scores)), mean_w
+      fake, mean_w = _fake_images(state, params, labels, settings, key, share)
+      scores = _scores(state, state.discriminator, fake, labels, share)
+      real = scores
+      if is_paired:
+        real = _scores(state, state.discriminator, batch.images, labels, share)
+      return jnp.mean(gan_losses.generator_loss(settings.loss, scores, real)), mean_w
 
     return jax.value_and_grad(loss_fn, has_aux=True)(state.generator)
 

@@ -8,28 +8,35 @@ import jax.numpy as jnp
 from advmix_jax.types import Array
 
 ScoreFn = Callable[[Array], Array]
-GAN_LOSSES = ('logistic', 'wgan_gp')
+GAN_LOSSES = ('logistic', 'relativistic', 'wgan_gp')
+WITH_R1 = ('logistic', 'relativistic')
 DRIFT = 0.001  # Of Wasserstein scores, as in Karras et al. 2018.
 GRADIENT_WEIGHT = 10.0
 
 
-def generator_loss(name: str, fake: Array) -> Array:
-  """From the scores `[B]` of generated images.
+def generator_loss(name: str, fake: Array, real: Array) -> Array:
+  """From the scores `[B]` of generated and of real images; only `relativistic` asks for the latter.
 
   `logistic` is the non-saturating loss (Goodfellow et al. 2014), `wgan_gp` that of Arjovsky et al. 2017.
+  `relativistic` compares each generated image with a real one, so that no class of images can be left out for
+  good (Jolicoeur-Martineau 2018; with R1 and R2 as Huang et al. 2024, "The GAN is dead; long live the GAN!").
   """
+  if name == 'relativistic':
+    return jax.nn.softplus(real - fake)
   return jax.nn.softplus(-fake) if name == 'logistic' else -fake
 
 
 def discriminator_loss(name: str, fake: Array, real: Array) -> Array:
   """From the scores `[B]` of generated and of real images, without a penalty on gradients."""
+  if name == 'relativistic':
+    return jax.nn.softplus(fake - real)
   if name == 'logistic':
     return jax.nn.softplus(fake) + jax.nn.softplus(-real)
   return fake - real + DRIFT * jnp.square(real)
 
 
 def squared_gradient(score_fn: ScoreFn, images: Array) -> Array:
-  """`|d score / d image|^2` `[B]`, summed over pixels and channels (R1: Mescheder et al. 2018).
+  """`|d score / d image|^2` `[B]`, summed over pixels and channels (R1, R2: Mescheder et al. 2018).
 
   Args:
     score_fn: images `[B, H, W, C]` to scores `[B]`; examples may influence each other's scores.

@@ -26,7 +26,8 @@ class GanSettings(NamedTuple):
   """Settings of a step.
 
   Attributes:
-    r1_gamma: strength of the gradient penalty on real images.
+    r1_gamma: strength of the gradient penalty on real images; with the relativistic loss as well on generated
+      ones (R2).
     r1_interval: it is applied every so many steps, that many times as strong; 1 = exact.
     style_mixing_prob: how often the upper layers take a second latent.
     cut_per_sample: every sample has a coin and a cut of its own; False = one per minibatch, as StyleGAN 1.
@@ -35,7 +36,7 @@ class GanSettings(NamedTuple):
     learning_rate_scale: of both optimisers' updates; what changes with the resolution.
     skip_nonfinite: leaves a network and its optimiser as they are when a gradient is not finite.
     lazy_r1: R1 is a step of the discriminator's optimiser of its own, as in StyleGAN 2; False = part of the
-      discriminator's loss.
+      discriminator's loss, as it always is in the relativistic one.
     path_length: of the generator's lazy regularisation.
     part_size: examples of a device whose gradient is taken at a time, see `micro_batch`; 0 = all.
   """
