@@ -19,10 +19,15 @@ def marked(name: str) -> list[int]:
 
 
 def kill_marked(name: str) -> None:
-  """Kills them and all that they started, one by one."""
-  for process in reversed(descendants(marked(name))):
-    with contextlib.suppress(ProcessLookupError):
-      os.kill(process, signal.SIGKILL)
+  """Kills them and all that they started.
+
+  All are stopped first: none lives to report the end of another, as none does where a machine goes down.
+  """
+  processes = descendants(marked(name))
+  for sent in (signal.SIGSTOP, signal.SIGKILL):
+    for process in processes:
+      with contextlib.suppress(ProcessLookupError):
+        os.kill(process, sent)
 
 
 def descendants(processes: list[int]) -> list[int]:

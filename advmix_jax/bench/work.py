@@ -15,7 +15,6 @@ from advmix_jax.bench.operations import Operation, operations
 from advmix_jax.slot_queue import REFILL_SHARE
 from advmix_jax.stages import step_memory, train_gan
 from advmix_jax.stages.networks import Networks
-from advmix_jax.training import gan_losses
 
 
 class Work(NamedTuple):
@@ -74,7 +73,7 @@ def gan_work(networks: Networks) -> Iterator[Work]:
 def regularisations(config: Any) -> dict[tuple[bool, bool], float]:
   """Which steps have R1 and path lengths, and their share of all steps."""
   generator = config.generator
-  has_r1, has_path_length = generator.loss in gan_losses.WITH_R1, train_gan.has_path_length(generator)
+  has_r1, has_path_length = train_gan.has_r1(generator), train_gan.has_path_length(generator)
   period = math.lcm(generator.r1_interval, generator.path_length_interval)
   steps = [
     (has_r1 and n % generator.r1_interval == 0, has_path_length and n % generator.path_length_interval == 0)

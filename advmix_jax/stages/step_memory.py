@@ -20,7 +20,7 @@ from advmix_jax.models import vgg16
 from advmix_jax.models.growing import Lod
 from advmix_jax.stages import encode, encode_loss, encode_start, evaluate, train, train_gan
 from advmix_jax.stages.networks import CHANNELS, Networks, shapes
-from advmix_jax.training import gan_losses, seeds
+from advmix_jax.training import seeds
 from advmix_jax.training.gan_state import GanBatch
 from advmix_jax.types import Batch, PyTree
 
@@ -73,7 +73,7 @@ def steps(networks: Networks, stages: tuple[str, ...]) -> Iterator[tuple[str, in
 
 def gan_programs(config: Any) -> list[tuple[str, bool, bool]]:
   """Names of the programs of GAN training at a resolution, with R1 or not, with path lengths or not."""
-  has_r1 = config.generator.loss in gan_losses.WITH_R1
+  has_r1 = train_gan.has_r1(config.generator)
   has_path_length = train_gan.has_path_length(config.generator)
   plain = not (has_r1 and config.generator.r1_interval == 1)
   return [

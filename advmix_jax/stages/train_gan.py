@@ -129,6 +129,11 @@ def gan_settings(config: ConfigDict, floor: int = 0) -> GanSettings:
   )
 
 
+def has_r1(generator: ConfigDict) -> bool:
+  """Whether steps have the penalty R1."""
+  return generator.loss in gan_losses.WITH_R1
+
+
 def has_path_length(generator: ConfigDict) -> bool:
   """Whether path lengths are regularised."""
   return generator.architecture == 'stylegan2' and generator.path_length_weight > 0
@@ -138,12 +143,12 @@ def create(networks: Networks, key: Array) -> GanState:
   """A fresh state."""
   config = networks.config.generator
   with_path_length = has_path_length(config)
-  has_r1 = config.architecture == 'stylegan2' and config.loss == 'logistic'
+  has_lazy_r1 = gan_settings(networks.config).lazy_r1
   generator_tx, discriminator_tx = (
     make_adam(config.adam, config.learning_rate, lazy_interval=interval if is_lazy else 0)
     for interval, is_lazy in (
       (config.path_length_interval, with_path_length),
-      (config.r1_interval, has_r1),
+      (config.r1_interval, has_lazy_r1),
     )
   )
   lod = None if config.structure == 'fixed' else lod_of(make_schedule(networks.config).lod[0])
@@ -174,7 +179,6 @@ def program(config: ConfigDict, with_r1: bool, with_path_length: bool, floor: in
 def step_fn(config: ConfigDict, schedule: Schedule) -> Callable[[int, GanState, GanBatch], PyTree]:
   """`(step, state, batch) -> (state, metrics)`; one compiled program by resolution and regularisations."""
   is_growing = config.generator.structure != 'fixed'
-  has_r1 = config.generator.loss in gan_losses.WITH_R1
 
   compiled = functools.cache(functools.partial(program, config))
 
@@ -186,7 +190,7 @@ def step_fn(config: ConfigDict, schedule: Schedule) -> Callable[[int, GanState, 
     lod = lod_of(schedule.lod[step])
     if is_growing:
       state = state.replace(lod=parallel.replicate(Lod(lod.floor, jnp.float32(lod.share))))
-    with_r1 = has_r1 and step % config.generator.r1_interval == 0
+    with_r1 = has_r1(config.generator) and step % config.generator.r1_interval == 0
     with_path_length = has_path_length(config.generator) and step % config.generator.path_length_interval == 0
     return compiled(with_r1, with_path_length, lod.floor)(state, batch)
 
