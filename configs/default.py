@@ -73,8 +73,8 @@ def get_config() -> ml_collections.ConfigDict:
     4  # stylegan2: it takes a step after every so many, as many times as strong.
   )
   c.generator.conditional = False  # Both networks are told the label; in training, fakes take the data's.
-  # logistic (non-saturating, with R1) | wgan_gp (learning rate at most 2e-3) | relativistic (each image and
-  # one of the other kind, with R1 and R2; r1_gamma 1 at 32 pixels): keeps classes that logistic drops.
+  # logistic (non-saturating, with R1) | wgan_gp (learning rate at most 2e-3) | relativistic (pairs of a real
+  # and a generated image, with R1 and R2, r1_gamma 1 at 32 pixels; for data of which logistic drops classes).
   c.generator.loss = 'logistic'
   c.generator.adam = 'optax'  # optax | tensorflow: where epsilon stands; StyleGAN 1 is the latter.
   c.generator.skip_nonfinite = False  # Leaves out updates whose gradient is not finite, as StyleGAN 1.

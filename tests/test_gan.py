@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures('quick_compile')
 GAN_SETTINGS = GanSettings(
   r1_gamma=10.0, r1_interval=2, style_mixing_prob=0.9, cut_per_sample=True, ema_decay=0.75
 )
-
+RELATIVISTIC = GAN_SETTINGS._replace(loss='relativistic')
 
 # Losses and updates of another kind, for networks that grow and are told labels.
 OTHER_SETTINGS = GAN_SETTINGS._replace(loss='wgan_gp', skip_nonfinite=True, cut_per_sample=False)
@@ -39,41 +39,35 @@ def gan_state(share=None):
 
 
 @functools.cache
-def gan_step_fn(with_r1):
+def step_fn(settings, with_r1):
   """Compiled once for all tests; they differ in the state they give it."""
-  step = jax.jit(functools.partial(gan.gan_step, settings=GAN_SETTINGS, with_r1=with_r1))
-  return lambda state, given=None: step(state, given or batch(conditional=False))
-
-
-@functools.cache
-def relativistic_step_fn(with_r1):
-  settings = GAN_SETTINGS._replace(loss='relativistic')
   return jax.jit(functools.partial(gan.gan_step, settings=settings, with_r1=with_r1))
 
 
-@functools.cache
+def gan_step_fn(with_r1, settings=GAN_SETTINGS):
+  return lambda state, given=None: step_fn(settings, with_r1)(state, given or batch(conditional=False))
+
+
 def other_step_fn():
   """The same for networks that grow and are told labels."""
-  step = jax.jit(functools.partial(gan.gan_step, settings=OTHER_SETTINGS, with_r1=False))
-  return lambda state, given=None: step(state, given or batch())
+  return lambda state, given=None: step_fn(OTHER_SETTINGS, False)(state, given or batch())
 
 
 @pytest.mark.parametrize(
-  'is_other',
+  'settings',
   [
-    pytest.param(False, id='plain', marks=pytest.mark.slow),  # test_devices.py compares it as well.
-    pytest.param(True, id='growing, labels, WGAN-GP'),
+    pytest.param(GAN_SETTINGS, id='plain', marks=pytest.mark.slow),  # test_devices.py compares it as well.
+    pytest.param(RELATIVISTIC, id='relativistic', marks=pytest.mark.slow),
+    pytest.param(OTHER_SETTINGS, id='growing, labels, WGAN-GP'),
   ],
 )
-def test_two_devices_train_the_networks_as_one(is_other):
+def test_two_devices_train_the_networks_as_one(settings):
   """With R1, which is all of the step; the groups of the minibatch standard deviation are of all devices."""
-  state = gan_state(0.3 if is_other else None)
-  one = other_step_fn()(state) if is_other else gan_step_fn(True)(state)
-  step = functools.partial(
-    gan.gan_step, settings=OTHER_SETTINGS if is_other else GAN_SETTINGS, with_r1=not is_other, axis_name='i'
-  )
-  given = halves(batch(conditional=is_other))
-  two = jax.pmap(step, 'i', in_axes=(None, 0), out_axes=0)(state, given)
+  is_other = settings is OTHER_SETTINGS
+  state, given = gan_state(0.3 if is_other else None), batch(conditional=is_other)
+  one = step_fn(settings, not is_other)(state, given)
+  step = functools.partial(gan.gan_step, settings=settings, with_r1=not is_other, axis_name='i')
+  two = jax.pmap(step, 'i', in_axes=(None, 0), out_axes=0)(state, halves(given))
   assert_trained_as_one(two, one, state, ('generator', 'discriminator', 'ema', 'w_avg'))
 
 
@@ -122,10 +116,10 @@ def test_the_gradient_penalty_is_lazy():
 
 def test_the_relativistic_loss_compares_scores_of_two_kinds():
   """Scores that are all the same give the loss of a fair coin, and nothing moves their common part."""
-  state, given = gan_state(), batch(conditional=False)
+  state = gan_state()
   constant = jax.tree.map(jnp.zeros_like, state.discriminator)
   constant['out']['bias'] = jnp.array([0.7])
-  after, metrics = relativistic_step_fn(False)(state.replace(discriminator=constant), given)
+  after, metrics = gan_step_fn(False, RELATIVISTIC)(state.replace(discriminator=constant))
   assert float(metrics['loss/discriminator']) == float(metrics['loss/generator']) == pytest.approx(np.log(2))
   np.testing.assert_allclose(after.discriminator['out']['bias'], 0.7, atol=1e-6)
 
@@ -135,14 +129,13 @@ def test_the_relativistic_loss_has_the_penalty_on_real_and_on_generated_images()
   state, given = gan_state(), batch(conditional=False)
   state = state.replace(generator=jax.tree.map(jnp.zeros_like, state.generator))
 
-  def penalty(step_fn, images):
-    after = [
-      step_fn(with_r1)(state, given.replace(images=images))[0].discriminator for with_r1 in (True, False)
-    ]
-    return jax.tree.map(lambda a, b: a - b, *after)
+  def penalty(settings, images):
+    given_images = given.replace(images=images)
+    (with_r1, _), (without, _) = (gan_step_fn(r1, settings)(state, given_images) for r1 in (True, False))
+    return jax.tree.map(lambda a, b: a - b, with_r1.discriminator, without.discriminator)
 
-  both = penalty(relativistic_step_fn, given.images)
-  parts = [penalty(gan_step_fn, images) for images in (given.images, jnp.zeros_like(given.images))]
+  both = penalty(RELATIVISTIC, given.images)
+  parts = [penalty(GAN_SETTINGS, images) for images in (given.images, jnp.zeros_like(given.images))]
   assert_close(both, jax.tree.map(lambda a, b: a + b, *parts), rtol=1e-3, atol=1e-6)
   assert differ(both, parts[0])
 

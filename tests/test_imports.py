@@ -68,7 +68,7 @@ ALLOWED = {
   'training.growth': (),
   'training.adam': (),
   'training.gan_losses': BASE,
-  'training.path_length': BASE,
+  'training.path_length': (*BASE, 'micro_batch'),
   'training.gan_state': (*BASE, 'models', 'training.path_length'),
   'training.style_mixing': (*BASE, 'models', 'training.gan_state'),
   'training.gan': (

@@ -13,7 +13,7 @@ from advmix_jax.models.growing import Lod, at_lod
 from advmix_jax.models.noise import draw_noise
 from advmix_jax.training import gan_losses
 from advmix_jax.training.gan_state import GanBatch, GanSettings, GanState
-from advmix_jax.training.path_length import path_length_loss, path_lengths
+from advmix_jax.training.path_length import path_length_gradients, path_length_loss, path_lengths
 from advmix_jax.training.style_mixing import style_mix
 from advmix_jax.types import Array, PyTree
 
@@ -205,37 +205,12 @@ def _path_length_step(
 
   labels = None if batch.drawn_labels is None else batch.drawn_labels[::shrink]
   whole = labels, share.positions[::shrink]
-  gradients, new_mean = _path_length_gradients(lengths_of, loss_fn, state.generator, whole, share, settings)
+  parts = math.gcd(micro_batch.num_parts(len(share.positions), settings.part_size), len(whole[1]))
+  gradients, new_mean = path_length_gradients(lengths_of, loss_fn, state.generator, whole, parts)
   params, opt, _ = _update(
     state.generator_tx, state.generator, state.generator_opt, share.average(gradients), settings
   )
   return state.replace(generator=params, generator_opt=opt, path_length_mean=new_mean)
-
-
-def _path_length_gradients(
-  lengths_of: Callable[[PyTree, PyTree], Array],
-  loss_fn: Callable[[Array], tuple[Array, Array]],
-  params: PyTree,
-  whole: tuple[Array | None, Array],
-  share: _Share,
-  settings: GanSettings,
-) -> tuple[PyTree, Array]:
-  """Gradients of this device's share, and the new running mean.
-
-  The penalty of a length depends on the mean of all. In parts, lengths are computed twice: once for the
-  derivative of the penalty by each of them, then for their own by the parameters.
-  """
-  parts = math.gcd(micro_batch.num_parts(len(share.positions), settings.part_size), len(whole[1]))
-  if parts == 1:
-    return jax.grad(lambda params: loss_fn(lengths_of(params, whole)), has_aux=True)(params)
-  lengths = micro_batch.collect(lambda part: lengths_of(params, part), whole, parts)
-  factors, new_mean = jax.grad(loss_fn, has_aux=True)(lengths)
-
-  def gradients_of(part):
-    part, factors = part
-    return jax.grad(lambda params: parts * jnp.sum(lengths_of(params, part) * factors))(params)
-
-  return micro_batch.average(gradients_of, (whole, factors), parts), new_mean
 
 
 def _one_hot(labels: Array | None, label_size: int) -> Array | None:

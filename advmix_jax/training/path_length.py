@@ -11,7 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from advmix_jax.types import Array
+from advmix_jax import micro_batch
+from advmix_jax.types import Array, PyTree
 
 
 class PathLengthSettings(NamedTuple):
@@ -67,3 +68,37 @@ def path_length_loss(
   mean = mean + (batch - mean) * settings.decay
   penalty = jnp.mean(jnp.square(lengths - mean))
   return penalty * settings.weight * settings.interval, mean
+
+
+def path_length_gradients(
+  lengths_of: Callable[[PyTree, PyTree], Array],
+  loss_fn: Callable[[Array], tuple[Array, Array]],
+  params: PyTree,
+  batch: PyTree,
+  parts: int,
+) -> tuple[PyTree, Array]:
+  """Gradients of a loss of lengths by the parameters, a part of the batch at a time.
+
+  The penalty of a length depends on the mean of all. In parts, lengths are computed twice: once for the
+  derivative of the penalty by each of them, then for their own by the parameters.
+
+  Args:
+    lengths_of: parameters and a part of the batch to its lengths, each example by itself.
+    loss_fn: lengths `[B]` to the loss and the new running mean, see `path_length_loss`.
+    params: of the generator.
+    batch: tree of `[B, ...]`, B a multiple of the number of parts.
+    parts: see `micro_batch`; 1 = all at once.
+
+  Returns:
+    The gradients, and the new running mean.
+  """
+  if parts == 1:
+    return jax.grad(lambda params: loss_fn(lengths_of(params, batch)), has_aux=True)(params)
+  lengths = micro_batch.collect(lambda part: lengths_of(params, part), batch, parts)
+  factors, new_mean = jax.grad(loss_fn, has_aux=True)(lengths)
+
+  def gradients_of(part):
+    part, factors = part
+    return jax.grad(lambda params: parts * jnp.sum(lengths_of(params, part) * factors))(params)
+
+  return micro_batch.average(gradients_of, (batch, factors), parts), new_mean

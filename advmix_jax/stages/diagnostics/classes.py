@@ -11,7 +11,7 @@ RARE = 0.1  # A class is missing where it is drawn less often than this share of
 
 
 def measure(subject: Subject, reference: Reference) -> dict:
-  """Shares of the classes, as the reference sees them in generated images and in the data; draws a figure."""
+  """Shares of the classes in generated images, as the reference sees them, and in their data; draws both."""
   data = subject.experiment.splits.generator
   count = subject.settings.num_images * subject.settings.num_draws
   seen = reference.predict(subject.decoded(subject.fresh('classes', count)))

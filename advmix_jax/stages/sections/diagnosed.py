@@ -30,7 +30,7 @@ def diagnostics(scene: Scene) -> list[Section]:
         f'{diagnose.about_classes(found["classes"])} Images of a class that is hardly ever drawn are encoded '
         'badly, and their variants look like other classes.',
         folder / 'classes.png',
-        f'Classes that the reference sees in generated images, beside those of the images that the generator '
+        'Classes that the reference sees in generated images, beside those of the images that the generator '
         f'learnt from. The reference is {found["classes"]["reference_is"]}.',
       )
     )
