@@ -58,12 +58,12 @@ def test_an_unknown_variant_is_told_the_variants(name):
 
 
 @pytest.mark.parametrize('name', ['figure7', 'table1', 'table2'])
-def test_on_two_cores_a_column_has_one_generator_one_encoding_and_three_classifier_seeds(name):
+def test_on_two_cores_a_seed_is_the_whole_chain_of_each_column(name):
   found = planned(name, 'cpu')
-  assert kinds(found) == ['train_gan', 'encode'] * 3
-  assert [task.changes['train.seed'] for task in found.members] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-  assert all(len(task.needs) == 2 for task in found.members)
+  assert kinds(found) == [] and not any(task.needs for task in found.members)  # Nothing is shared.
+  assert [task.changes['seed'] for task in found.members] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
   config = found.configs[found.members[0].name]
+  assert config['train']['seed'] == -1  # That of the run.
   assert config['data']['num_train'] == 6000 and config['data']['num_generator'] == 0  # All 59,000.
 
 

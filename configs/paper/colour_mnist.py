@@ -31,9 +31,13 @@ def set_cpu(c: ml_collections.ConfigDict) -> None:
 
 
 def seeds(variant: str) -> list[dict[str, int]]:
-  """cpu and smoke: `train.seed`, of the classifiers alone; paper: `seed`, of the whole chain.
+  """`seed`, of the whole chain, as one generator differs from the next; smoke: `train.seed`, of classifiers.
 
   Sweeps add all their settings with one seed before the next: what is done early is a whole table.
   """
-  key = 'train.seed' if variant in ('cpu', 'smoke') else 'seed'
-  return [{key: seed} for seed in range(2 if variant == 'smoke' else 3)]
+  return classifier_seeds(2) if variant == 'smoke' else [{'seed': seed} for seed in range(3)]
+
+
+def classifier_seeds(number: int = 3) -> list[dict[str, int]]:
+  """One generator and one encoding for all seeds."""
+  return [{'train.seed': seed} for seed in range(number)]

@@ -80,7 +80,8 @@ def set_paper(c: ml_collections.ConfigDict) -> None:
 
 def sweep(add: Callable[..., None], variant: str = 'cpu') -> None:
   """A seed for all attributes before the next."""
-  seeds = colour_mnist.seeds('cpu' if variant == 'paper_exact' else variant)
+  shared = variant in ('cpu', 'paper_exact')
+  seeds = colour_mnist.classifier_seeds() if shared else colour_mnist.seeds(variant)
   for seed in seeds:
     for attribute in ATTRIBUTES[:: 3 if variant == 'smoke' else 1]:
       for epsilon, methods in ((AT_AMONG_ALL, METHODS), (AT_ALONE, ('at',))):
