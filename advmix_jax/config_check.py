@@ -63,6 +63,7 @@ RULES: dict[str, Rule] = {
   'generator.r1_interval': COUNT_FROM_1,
   'generator.style_mixing_prob': SHARE,
   'generator.style_mixing_cut': _one_of('sample', 'batch'),
+  'generator.style_mixing_level': COUNT,
   'generator.ema_kimg': ABOVE_0,
   'generator.sample_kimg': ABOVE_0,
   'generator.architecture': _one_of(*(name for name, kind in ARCHITECTURES.items() if kind.discriminator)),

@@ -24,6 +24,7 @@ def check_sizes(config: ConfigDict) -> int:
     made, num_layers = 2 ** (len(config.generator.fmaps) + 1), 2 * len(config.generator.fmaps)
     check_trained_size(config, made)
     check_growth(config.generator)
+    check_cut(config.generator.style_mixing_level, num_layers)
   level = config.attack.mixing_level
   if level >= num_layers:
     raise BadInputError(f'config.attack.mixing_level is {level!r}, expected 1 to {num_layers - 1}')
@@ -50,6 +51,11 @@ def check_trained_size(config: ConfigDict, made: int) -> None:
       f'config.data.resolution is {config.data.resolution}, expected one entry for each of 4, 8, ... '
       f'{config.data.resolution} pixels, or a generator in config.generator.path'
     )
+
+
+def check_cut(level: int, num_layers: int) -> None:
+  if level >= num_layers:
+    raise BadInputError(f'config.generator.style_mixing_level is {level!r}, expected 0 to {num_layers - 1}')
 
 
 def check_generator_folder(config: ConfigDict) -> tuple[int, int]:

@@ -65,6 +65,9 @@ def get_config() -> ml_collections.ConfigDict:
   c.generator.r1_interval = 8  # R1 every n-th step, n times as strong. StyleGAN 1: 1. StyleGAN 2: 16.
   c.generator.style_mixing_prob = 0.9
   c.generator.style_mixing_cut = 'sample'  # sample | batch (StyleGAN 1): who shares the cut.
+  # Mixed samples take the second latent from this layer on; 0 = from any, as StyleGAN. At attack.mixing_level
+  # the generator learns the very mixes that AdvMix makes of it; rows on one side of it stay entangled.
+  c.generator.style_mixing_level = 0
   c.generator.ema_kimg = 5.0  # Half-life of the averaged generator. StyleGAN: 10.
   c.generator.sample_kimg = 20.0  # Sample and style-mixing grids are written this often.
   c.generator.architecture = 'stylegan1'  # stylegan1 | stylegan2 (R1 and path lengths in steps of their own).

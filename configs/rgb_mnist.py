@@ -27,6 +27,7 @@ def get_config(variant: str = 'unbiased') -> ml_collections.ConfigDict:
 
 
 def set_generator(c: ml_collections.ConfigDict) -> None:
-  """Trained so shortly on pure colours, generators of the logistic loss draw few of the classes."""
+  """Trained so shortly on pure colours, StyleGAN as it is draws few classes, and its mixes lose theirs."""
   c.generator.loss = 'relativistic'
   c.generator.r1_gamma = 1.0
+  c.generator.style_mixing_level = c.attack.mixing_level

@@ -161,6 +161,7 @@ def test_a_bad_value_is_named_with_what_is_expected(key, value):
       'a multiple of 4 there, or less: the discriminator compares groups of 4',
     ),
     ({'attack.mixing_level': 6}, 'config.attack.mixing_level is 6', '1 to 5'),
+    ({'generator.style_mixing_level': 6}, 'config.generator.style_mixing_level is 6', '0 to 5'),
     ({'encode.init_fmaps': (8,) * 6}, 'config.encode.init_fmaps has 6 entries', 'at most 5'),
     (
       {'encode.feature_layers': ('block_8', 'block_32')},
@@ -235,6 +236,7 @@ def test_bad_values_of_the_toy_are_named(key, value, expected):
     {'attack.epsilon': 0.0},
     {'attack.mixing_level': 1},
     {'attack.mixing_level': 5},
+    {'generator.style_mixing_level': 5},
     {'encode.num_steps': 0},
     {'encode.init_fmaps': (8,) * 5},
     {'encode.features': 'pixel', 'encode.feature_layers': ('unused',)},

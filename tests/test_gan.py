@@ -179,6 +179,17 @@ def test_without_style_mixing_nothing_is_taken():
   np.testing.assert_array_equal(mixed, w)
 
 
+@pytest.mark.parametrize('cut_per_sample', [True, False])
+def test_a_fixed_cut_is_where_every_mixed_sample_takes_the_second_latent(cut_per_sample):
+  w, other = jnp.zeros((400, 8, 1)), jnp.ones((400, 8, 1))
+  settings = GAN_SETTINGS._replace(style_mixing_prob=0.6, cut_per_sample=cut_per_sample, fixed_cut=6)
+  mixed = [style_mixing.style_mix(key, tiny.keys(1, 400), w, other, settings) for key in tiny.keys(2, 9)]
+  cuts = 8 - np.asarray(mixed)[..., 0].sum(axis=2)
+  assert set(cuts.flat) == {6, 8}
+  if cut_per_sample:
+    assert np.mean(cuts == 6) == pytest.approx(0.6, abs=0.1)
+
+
 def test_cuts_lie_among_the_layers_that_are_drawn():
   w, other = jnp.zeros((400, 8, 1)), jnp.ones((400, 8, 1))
   settings = GAN_SETTINGS._replace(style_mixing_prob=0.5)

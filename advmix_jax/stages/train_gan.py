@@ -126,6 +126,7 @@ def gan_settings(config: ConfigDict, floor: int = 0) -> GanSettings:
     lazy_r1=generator.architecture == 'stylegan2' and generator.loss == 'logistic',
     path_length=PathLengthSettings(generator.path_length_weight, generator.path_length_interval),
     part_size=generator.micro_batches[-1 - floor] if generator.micro_batches else generator.micro_batch,
+    fixed_cut=generator.style_mixing_level,
   )
 
 

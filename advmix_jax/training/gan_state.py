@@ -39,6 +39,7 @@ class GanSettings(NamedTuple):
       discriminator's loss, as it always is in the relativistic one.
     path_length: of the generator's lazy regularisation.
     part_size: examples of a device whose gradient is taken at a time, see `micro_batch`; 0 = all.
+    fixed_cut: the first layer that takes the second latent; 0 = any, drawn anew, as in StyleGAN 1.
   """
 
   r1_gamma: float
@@ -52,6 +53,7 @@ class GanSettings(NamedTuple):
   lazy_r1: bool = False
   path_length: PathLengthSettings = PathLengthSettings()
   part_size: int = 0
+  fixed_cut: int = 0
 
 
 class GanBatch(flax.struct.PyTreeNode):
