@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, ParamSpec
@@ -21,6 +21,7 @@ from typing import Any, ParamSpec
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from configs import default
 from launch import allocation
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 75
@@ -47,14 +48,28 @@ class ConfigFile(flags.ArgumentParser):
 
 
 def read_json_config(file: Path) -> ConfigDict:
-  """A configuration as runs store it; lists are tuples again."""
+  """A configuration as runs store it; lists are tuples again. Raises `ValueError` for one that lacks keys."""
 
   def restored(value: Any) -> Any:
     if isinstance(value, dict):
       return {key: restored(part) for key, part in value.items()}
     return tuple(restored(part) for part in value) if isinstance(value, list) else value
 
-  return ConfigDict(restored(json.loads(file.read_text())))
+  given = restored(json.loads(file.read_text()))
+  if lacking := missing_keys(given, default.get_config().to_dict()):
+    raise ValueError(f'found no {", ".join(lacking)}, expected all keys of this version')
+  return ConfigDict(given)
+
+
+def missing_keys(given: Mapping[str, Any], expected: Mapping[str, Any], prefix: str = '') -> list[str]:
+  """Nested keys as `a.b`."""
+  lacking = []
+  for key, value in expected.items():
+    if key not in given:
+      lacking.append(prefix + key)
+    elif isinstance(value, dict):
+      lacking += missing_keys(given[key], value, f'{prefix}{key}.')
+  return lacking
 
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Configuration file, FILE or FILE:VARIANT.')

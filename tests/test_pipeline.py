@@ -223,6 +223,17 @@ def test_a_configuration_file_that_fails_is_named(launch, tmp_path, code, words)
   assert line.startswith(f'error: --config={file}: ') and words in line
 
 
+def test_a_stored_configuration_that_lacks_keys_is_told_which(launch, tmp_path):
+  """As one that an older version has stored."""
+  config = json.loads(smoke.get_config().to_json())
+  del config['generator']['loss'], config['seed']
+  file = tmp_path / 'config.json'
+  file.write_text(json.dumps(config))
+  line = refused(launch('pipeline', f'--config={file}', f'--workdir={tmp_path / "run"}'))
+  assert line.startswith(f'error: --config={file}: ') and re.search('found no .*expected', line)
+  assert 'seed' in line and 'generator.loss' in line
+
+
 @pytest.mark.parametrize('text', ['{"threads": 2', '[]', '{}', '{"threads": "many"}', '{"threads": 0}'])
 def test_a_damaged_record_of_versions_is_named(launch, tmp_path, text):
   (tmp_path / 'versions.json').write_text(text)
