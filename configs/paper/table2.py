@@ -9,8 +9,8 @@ and 30 blue digits are among its 59,000 images.
 Expected of RandMix 88.6, 83.2, 53.6 %, of AdvMix 85.1, 85.0, 85.0 % (paper, clean test accuracy).
 
 Variants:
-  cpu: the classifier on 6,000 images; two cores (--slots=2); what it gave, and in what time:
-    docs/results.md. A seed is the whole chain, generator included.
+  cpu: the classifier on 6,000 images; two cores (--slots=2). A seed is the whole chain, generator included.
+    docs/results.md has what it gave with the logistic loss, mixing level 5, and one generator a column.
   paper: all 60,000 images, the paper's attack and epochs; a seed is the whole chain, generator included. Nine
     runs for an accelerator. Not run yet.
   paper_exact: the paper's encoder as well, 2,000 steps with VGG-16 features, whose ImageNet weights
