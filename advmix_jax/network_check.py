@@ -24,10 +24,8 @@ def check_sizes(config: ConfigDict) -> int:
     made, num_layers = 2 ** (len(config.generator.fmaps) + 1), 2 * len(config.generator.fmaps)
     check_trained_size(config, made)
     check_growth(config.generator)
-    check_cut(config.generator.style_mixing_level, num_layers)
-  level = config.attack.mixing_level
-  if level >= num_layers:
-    raise BadInputError(f'config.attack.mixing_level is {level!r}, expected 1 to {num_layers - 1}')
+    check_level('generator.style_mixing_level', config.generator.style_mixing_level, 0, num_layers)
+  check_level('attack.mixing_level', config.attack.mixing_level, 1, num_layers)
   resolution = config.encode.resolution or made
   if config.encode.features == 'discriminator' and resolution != made:
     raise BadInputError(
@@ -53,9 +51,9 @@ def check_trained_size(config: ConfigDict, made: int) -> None:
     )
 
 
-def check_cut(level: int, num_layers: int) -> None:
+def check_level(key: str, level: int, least: int, num_layers: int) -> None:
   if level >= num_layers:
-    raise BadInputError(f'config.generator.style_mixing_level is {level!r}, expected 0 to {num_layers - 1}')
+    raise BadInputError(f'config.{key} is {level!r}, expected {least} to {num_layers - 1}')
 
 
 def check_generator_folder(config: ConfigDict) -> tuple[int, int]:

@@ -1,17 +1,19 @@
 """Runs the tests on CPU with two simulated devices, strict broadcasting and no network."""
 
+import functools
 import os
 import pathlib
 import socket
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 import jax
 import pytest
 
-from tests import pictures, slurm_cluster
+from tests import command_line, pictures, slurm_cluster
 
 jax.config.update('jax_num_cpu_devices', 2)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
@@ -67,6 +69,18 @@ def _folder(variable: str) -> pathlib.Path:
   if not path.is_dir():
     pytest.skip(f'${variable}: {value} is no folder')
   return path
+
+
+@pytest.fixture(scope='module')
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+  """Of commands: compiled programs are shared by the runs of a module, and by nothing else."""
+  return os.environ | {'JAX_COMPILATION_CACHE_DIR': str(tmp_path_factory.mktemp('compiled'))}
+
+
+@pytest.fixture(scope='module')
+def launch(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+  """`launch(program, *flags)` runs `python -m launch.PROGRAM` to its end."""
+  return functools.partial(command_line.run, environment)
 
 
 @pytest.fixture(scope='session')

@@ -1,14 +1,12 @@
-"""The main job from the command line: results, a second run, bad input, and runs that were stopped."""
+"""The main job from the command line: results, a second run, and runs that were stopped."""
 
 import json
-import os
 import pathlib
 import random
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -17,36 +15,9 @@ import pytest
 from advmix_jax.methods import METHODS
 from advmix_jax.workdir import config_hash, flatten
 from configs import smoke
+from tests.command_line import PATIENCE, ROOT, command, refused, smoke_flags
 
-ROOT = pathlib.Path(__file__).parents[1]
 KILLS = 10
-PATIENCE = 600  # Seconds for what takes one minute on an idle machine.
-
-
-@pytest.fixture(scope='module')
-def environment(tmp_path_factory) -> dict[str, str]:
-  """Compiled programs are shared by the runs of this module, and by nothing else."""
-  return os.environ | {'JAX_COMPILATION_CACHE_DIR': str(tmp_path_factory.mktemp('compiled'))}
-
-
-@pytest.fixture(scope='module')
-def launch(environment):
-  """`launch(stage, *flags)` runs `python -m launch.STAGE` to its end."""
-
-  def run(stage: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-      command(stage, *flags), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE
-    )
-
-  return run
-
-
-def command(stage: str, *flags: str) -> list[str]:
-  return [sys.executable, '-m', f'launch.{stage}', *flags]
-
-
-def smoke_flags(workdir: pathlib.Path) -> tuple[str, str]:
-  return ('--config=configs/smoke.py', f'--workdir={workdir}')
 
 
 @pytest.fixture(scope='module')
@@ -158,15 +129,6 @@ def test_a_finished_run_is_diagnosed_the_same_each_time(launch, finished):
   assert (folder / 'diagnostics.json').read_bytes() == text and results(finished) == before
 
 
-def refused(done: subprocess.CompletedProcess[str]) -> str:
-  """The one line of a command that ended for bad input."""
-  assert done.returncode == 2, (done.returncode, done.stderr)
-  assert 'Traceback' not in done.stdout + done.stderr
-  (line,) = done.stderr.splitlines()
-  assert line.startswith('error: ')
-  return line
-
-
 def test_a_workdir_of_another_seed_is_refused(launch, finished):
   before = results(finished)
   line = refused(launch('pipeline', *smoke_flags(finished), '--config.seed=1'))
@@ -174,86 +136,11 @@ def test_a_workdir_of_another_seed_is_refused(launch, finished):
   assert results(finished) == before
 
 
-@pytest.mark.parametrize(
-  'flag, words',
-  [
-    ('--config.attack.epsilonn=1', ('unknown configuration key \'epsilonn\' Did you mean "epsilon"',)),
-    ('--config.nonsense=1', ("unknown configuration key 'nonsense'",)),
-    ('--config.attack.epsilon=-1', ('config.attack.epsilon is -1.0', 'at least 0')),
-    ('--config.attack.num_steps=two', ('config.attack.num_steps', 'two')),
-    ('--config.train.methods=nominal,mixmix', ('config.train.methods: found mixmix', 'advmix')),
-    ('--config.train.methods=1', ('config.train.methods: found 1',)),
-    ('--config.stages=train,bake', ('config.stages: found bake', 'train_gan')),
-    ('--config.evaluate.num_examples=41', ('config.evaluate.num_examples is 41', 'at most the 40')),
-    ('--config=configs/none.py', ('--config=configs/none.py: found no such file',)),
-    ('--config=README.md', ('--config=README.md: SyntaxError: ',)),
-    ('--config=configs/__init__.py', ('--config=configs/__init__.py: expected a function get_config',)),
-    (
-      '--config=configs/color_mnist.py:gpu',
-      ('--config=configs/color_mnist.py: ', 'cpu, paper and paper_exact', 'gpu'),
-    ),
-    ('--no_such_flag', ('no_such_flag',)),
-    ('stray', ("'stray'",)),
-    ('--workdir=', ('--workdir is missing',)),
-    ('--workdir=pyproject.toml', ('pyproject.toml cannot be written',)),
-  ],
-  ids=lambda value: value if isinstance(value, str) else '',
-)
-def test_bad_input_is_one_line_and_status_2(launch, tmp_path, flag, words):
-  others = [given for given in smoke_flags(tmp_path / 'run') if given.split('=')[0] != flag.split('=')[0]]
-  line = refused(launch('pipeline', *others, flag))
-  assert all(word in line for word in words), line
-  assert not (tmp_path / 'run' / 'gan').exists()
-
-
-@pytest.mark.parametrize(
-  'code, words',
-  [
-    ('raise RuntimeError("two\\nlines")', 'RuntimeError: two lines'),
-    ('def get_config(): return {}["size"]', "KeyError: 'size'"),
-    ('def get_config(): return open("/no/such/file")', '/no/such/file'),
-    ('def get_config(): return {}', 'expected a function get_config() -> ConfigDict in it'),
-  ],
-  ids=['when read', 'when called', 'no such other file', 'another type'],
-)
-def test_a_configuration_file_that_fails_is_named(launch, tmp_path, code, words):
-  file = tmp_path / 'mine.py'
-  file.write_text(code)
-  line = refused(launch('pipeline', f'--config={file}', f'--workdir={tmp_path}', '--config.seed=1'))
-  assert line.startswith(f'error: --config={file}: ') and words in line
-
-
-def test_a_stored_configuration_that_lacks_keys_is_told_which(launch, tmp_path):
-  """As one that an older version has stored."""
-  config = json.loads(smoke.get_config().to_json())
-  del config['generator']['loss'], config['seed']
-  file = tmp_path / 'config.json'
-  file.write_text(json.dumps(config))
-  line = refused(launch('pipeline', f'--config={file}', f'--workdir={tmp_path / "run"}'))
-  assert line.startswith(f'error: --config={file}: ') and re.search('found no .*expected', line)
-  assert 'seed' in line and 'generator.loss' in line
-
-
-@pytest.mark.parametrize('text', ['{"threads": 2', '[]', '{}', '{"threads": "many"}', '{"threads": 0}'])
-def test_a_damaged_record_of_versions_is_named(launch, tmp_path, text):
-  (tmp_path / 'versions.json').write_text(text)
-  line = refused(launch('pipeline', *smoke_flags(tmp_path)))
-  assert line.startswith(f'error: {tmp_path}/versions.json ') and 'threads' in line
-
-
 def test_a_dry_run_trains_nothing(launch, tmp_path):
   done = launch('pipeline', *smoke_flags(tmp_path), '--dry_run')
   assert done.returncode == 0, done.stderr
   assert '64 training' in done.stdout and 'mixing level 4 of 6' in done.stdout
   assert not [stage for stage in ('gan', 'encode', 'train', 'report') if (tmp_path / stage).exists()]
-
-
-@pytest.mark.parametrize(
-  'stage, first',
-  [('train', 'encode'), ('encode', 'train_gan'), ('evaluate', 'encode'), ('diagnose', 'train_gan')],
-)
-def test_a_stage_alone_names_the_stage_to_run_first(launch, tmp_path, stage, first):
-  assert f'run the stage {first} first' in refused(launch(stage, *smoke_flags(tmp_path)))
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import pathlib
 import random
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -14,9 +13,9 @@ import pytest
 from advmix_jax.sweep import plan, slurm, state
 from advmix_jax.types import BadInputError
 from launch import sweep
+from tests import command_line
+from tests.command_line import PATIENCE, ROOT, command, refused
 
-ROOT = pathlib.Path(__file__).parents[1]
-PATIENCE = 600
 SWEEP = """
 from configs import smoke
 
@@ -34,27 +33,9 @@ def sweep(add):
 
 
 @pytest.fixture(scope='module')
-def environment(tmp_path_factory) -> dict[str, str]:
-  compiled = {'JAX_COMPILATION_CACHE_DIR': str(tmp_path_factory.mktemp('compiled'))}
-  # Without optimisations: most of the time is compiling.
-  quick = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
-  return os.environ | compiled | quick | {'JAX_PLATFORMS': 'cpu', 'NPROC': '1'}
-
-
-@pytest.fixture(scope='module')
-def launch(environment):
-  """`launch(program, *flags)` runs `python -m launch.PROGRAM` to its end."""
-
-  def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-      command(*arguments), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE
-    )
-
-  return run
-
-
-def command(program: str, *arguments: str) -> list[str]:
-  return [sys.executable, '-m', f'launch.{program}', *arguments]
+def environment(environment) -> dict[str, str]:
+  """Without optimisations: most of the time is compiling."""
+  return environment | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1', 'JAX_PLATFORMS': 'cpu', 'NPROC': '1'}
 
 
 @pytest.fixture(scope='module')
@@ -143,16 +124,8 @@ def test_a_dry_run_shows_the_plan_and_leaves_nothing(launch, source, tmp_path):
 )
 def test_bad_input_is_one_line_and_status_2(environment, source, tmp_path, arguments, words):
   given = [a.replace('SOURCE', str(source)).replace('OUT', str(tmp_path / 'out')) for a in arguments]
-  done = subprocess.run(
-    command('sweep', *given),
-    cwd=ROOT,
-    env=environment | {'PATH': '/nowhere'},  # No client of Slurm either.
-    capture_output=True,
-    text=True,
-  )
-  assert done.returncode == 2, (done.returncode, done.stderr)
-  (line,) = done.stderr.splitlines()
-  assert line.startswith('error: ') and words in line
+  without_slurm = environment | {'PATH': '/nowhere'}
+  assert words in refused(command_line.run(without_slurm, 'sweep', *given))
   assert not (tmp_path / 'out').exists()
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from advmix_jax import process_identity
-from advmix_jax.sweep import accelerators, local, lock, state, table
+from advmix_jax.sweep import local, lock, state, table
 from advmix_jax.sweep.plan import Plan, Task, load_plan, log_file, save_plan
 from advmix_jax.types import BadInputError
 
@@ -303,20 +303,3 @@ def test_records_are_whole_or_absent(tmp_path):
   state.write_end(tmp_path, 'a', 0, 3.0)
   assert json.loads(state.state_file(tmp_path, 'a').read_text())['seconds'] == 5.0
   assert [file.name for file in state.state_file(tmp_path, 'a').parent.iterdir()] == ['a.json']
-
-
-def test_accelerators_are_shared_out_evenly(monkeypatch):
-  monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
-  assert accelerators.share('cpu', 0, None) == [{}] and accelerators.share('cpu', 0, 3) == [{}] * 3
-  each = [{'CUDA_VISIBLE_DEVICES': name} for name in '0123']
-  assert accelerators.share('cuda', 4, None) == accelerators.share('cuda', 4, 4) == each
-  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,5,6,7')
-  assert accelerators.share('cuda', 4, 2) == [{'CUDA_VISIBLE_DEVICES': name} for name in ('4,5', '6,7')]
-  assert accelerators.share('cuda', 4, 1) == accelerators.share('tpu', 4, 1) == [{}]
-  for kind, number, slots, words in (
-    ('cuda', 4, 3, '--slots=3: found 4 cuda devices, expected a divisor of 4'),
-    ('cuda', 4, 8, '--slots=8: found 4 cuda devices'),
-    ('tpu', 4, None, 'found tpu devices, which are not shared out; expected --slots=1'),
-  ):
-    with pytest.raises(BadInputError, match=words):
-      accelerators.share(kind, number, slots)

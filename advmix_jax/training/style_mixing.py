@@ -18,7 +18,8 @@ def style_mix(
     w: kept below the cut.
     other: taken from the cut on.
     settings: probability, where the cut is, and who shares it.
-    num_drawn: layers that are drawn, the cut is among them; None = L.
+    num_drawn: layers that are drawn, a random cut is among them; None = L. Below a fixed cut there is nothing
+      to mix yet.
   """
   num_layers = w.shape[1]
   last = num_layers if num_drawn is None else num_drawn

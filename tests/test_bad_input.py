@@ -1,0 +1,82 @@
+"""Bad input to the main job is refused in one line that names it, before anything is trained."""
+
+import json
+
+import pytest
+
+from configs import smoke
+from tests.command_line import refused, smoke_flags
+
+
+@pytest.mark.parametrize(
+  'flag, words',
+  [
+    ('--config.attack.epsilonn=1', ('unknown configuration key \'epsilonn\' Did you mean "epsilon"',)),
+    ('--config.nonsense=1', ("unknown configuration key 'nonsense'",)),
+    ('--config.attack.epsilon=-1', ('config.attack.epsilon is -1.0', 'at least 0')),
+    ('--config.attack.num_steps=two', ('config.attack.num_steps', 'two')),
+    ('--config.train.methods=nominal,mixmix', ('config.train.methods: found mixmix', 'advmix')),
+    ('--config.train.methods=1', ('config.train.methods: found 1',)),
+    ('--config.stages=train,bake', ('config.stages: found bake', 'train_gan')),
+    ('--config.evaluate.num_examples=41', ('config.evaluate.num_examples is 41', 'at most the 40')),
+    ('--config=configs/none.py', ('--config=configs/none.py: found no such file',)),
+    ('--config=README.md', ('--config=README.md: SyntaxError: ',)),
+    ('--config=configs/__init__.py', ('--config=configs/__init__.py: expected a function get_config',)),
+    (
+      '--config=configs/color_mnist.py:gpu',
+      ('--config=configs/color_mnist.py: ', 'cpu, paper and paper_exact', 'gpu'),
+    ),
+    ('--no_such_flag', ('no_such_flag',)),
+    ('stray', ("'stray'",)),
+    ('--workdir=', ('--workdir is missing',)),
+    ('--workdir=pyproject.toml', ('pyproject.toml cannot be written',)),
+  ],
+  ids=lambda value: value if isinstance(value, str) else '',
+)
+def test_bad_input_is_one_line_and_status_2(launch, tmp_path, flag, words):
+  others = [given for given in smoke_flags(tmp_path / 'run') if given.split('=')[0] != flag.split('=')[0]]
+  line = refused(launch('pipeline', *others, flag))
+  assert all(word in line for word in words), line
+  assert not (tmp_path / 'run' / 'gan').exists()
+
+
+@pytest.mark.parametrize(
+  'code, words',
+  [
+    ('raise RuntimeError("two\\nlines")', 'RuntimeError: two lines'),
+    ('def get_config(): return {}["size"]', "KeyError: 'size'"),
+    ('def get_config(): return open("/no/such/file")', '/no/such/file'),
+    ('def get_config(): return {}', 'expected a function get_config() -> ConfigDict in it'),
+  ],
+  ids=['when read', 'when called', 'no such other file', 'another type'],
+)
+def test_a_configuration_file_that_fails_is_named(launch, tmp_path, code, words):
+  file = tmp_path / 'mine.py'
+  file.write_text(code)
+  line = refused(launch('pipeline', f'--config={file}', f'--workdir={tmp_path}', '--config.seed=1'))
+  assert line.startswith(f'error: --config={file}: ') and words in line
+
+
+def test_a_stored_configuration_that_lacks_keys_is_told_which(launch, tmp_path):
+  """As one that an older version has stored."""
+  config = json.loads(smoke.get_config().to_json())
+  del config['generator']['loss'], config['seed']
+  file = tmp_path / 'config.json'
+  file.write_text(json.dumps(config))
+  line = refused(launch('pipeline', f'--config={file}', f'--workdir={tmp_path / "run"}'))
+  assert line.startswith(f'error: --config={file}: ') and 'found no generator.loss, seed, expected' in line
+
+
+@pytest.mark.parametrize('text', ['{"threads": 2', '[]', '{}', '{"threads": "many"}', '{"threads": 0}'])
+def test_a_damaged_record_of_versions_is_named(launch, tmp_path, text):
+  (tmp_path / 'versions.json').write_text(text)
+  line = refused(launch('pipeline', *smoke_flags(tmp_path)))
+  assert line.startswith(f'error: {tmp_path}/versions.json ') and 'threads' in line
+
+
+@pytest.mark.parametrize(
+  'stage, first',
+  [('train', 'encode'), ('encode', 'train_gan'), ('evaluate', 'encode'), ('diagnose', 'train_gan')],
+)
+def test_a_stage_alone_names_the_stage_to_run_first(launch, tmp_path, stage, first):
+  assert f'run the stage {first} first' in refused(launch(stage, *smoke_flags(tmp_path)))
