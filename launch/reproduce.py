@@ -9,7 +9,7 @@ variants (cpu, paper, paper_exact, smoke) are, and what they take. The sweep is 
 on after a break or a kill, and runs nothing twice. DIR/NAME.md, .csv, .png and .json are made of the runs
 that are done; tables 3 and 4 are of the same runs. With --render_only nothing is run. --record also puts
 NAME.json and NAME.png into a folder, and makes the page FOLDER.md of all that is there, which the last
-command does alone.
+command does alone. Seeds that were run apart (--seeds=0 here, --seeds=1,2 there) add up in a record.
 
 Exit status as of launch.sweep: 0 done, 1 a run failed (the others are shown), 2 bad input, 75 interrupted.
 """
@@ -17,7 +17,6 @@ Exit status as of launch.sweep: 0 done, 1 a run failed (the others are shown), 2
 import os
 import re
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
@@ -126,7 +125,7 @@ def note(out: Path, was_unfinished: bool) -> None:
 @common.exit_status
 def render(name: str, variant: str, out: Path, command: str) -> None:
   """Writes and prints what the runs that are done came to."""
-  from advmix_jax.paper import figures, page, published, record
+  from advmix_jax.paper import combine, figures, page, published, record
   from advmix_jax.sweep import plan, slurm
   from advmix_jax.workdir import atomic, check_writable, write_json
 
@@ -145,8 +144,9 @@ def render(name: str, variant: str, out: Path, command: str) -> None:
       folder = Path(RECORD.value)
       check_writable(folder, f'--record={folder}')
       stem = shown if variant == 'cpu' else f'{shown}-{variant}'
-      shutil.copyfile(out / f'{shown}.png', folder / f'{stem}.png')
-      write_json(folder / f'{stem}.json', found)
+      together = combine.with_recorded(folder / f'{stem}.json', found)
+      figures.save_figure(folder / f'{stem}.png', together, toy)
+      write_json(folder / f'{stem}.json', dict(together))
   print(', '.join(f'{out / shown}.md' for shown in published.together(name)) + ', .csv, .png, .json')
   if RECORD.value:
     print(page.write_page(Path(RECORD.value)))

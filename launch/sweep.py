@@ -34,6 +34,7 @@ SLOTS = flags.DEFINE_integer(
 THREADS = flags.DEFINE_integer(
   'threads', None, 'sweep: threads of each process; the cores shared out, or slurm_cpus.', 1
 )
+SEEDS = flags.DEFINE_list('seeds', None, 'sweep: the runs of these seeds alone, such as 0,2.')
 WAIT = flags.DEFINE_bool('wait', False, 'slurm: wait for the jobs, and exit as a local sweep does.')
 PARTITION = flags.DEFINE_string('slurm_partition', None, 'slurm: partition of each job.')
 ACCOUNT = flags.DEFINE_string('slurm_account', None, 'slurm: account of each job.')
@@ -106,7 +107,8 @@ def run(out: Path) -> None:
         'number would change the last bits'
       )
     threads = before.threads
-  planned = plan.make_plan(source, common.CONFIG.value, read_sweep(source), check, threads, before)
+  changes = of_seeds(read_sweep(source), SEEDS.value)
+  planned = plan.make_plan(source, common.CONFIG.value, changes, check, threads, before)
   if common.DRY_RUN.value:
     print(table.planned(planned, slurm.observe(out, planned)))
     return
@@ -180,6 +182,18 @@ def read_sweep(source: str) -> list[dict[str, Any]]:
   except Exception as error:  # A configuration file is code and may raise anything.
     raise BadInputError(f'--config={path}: sweep(add): {type(error).__name__}: {error}') from error
   return added
+
+
+def of_seeds(added: list[dict[str, Any]], chosen: list[str] | None) -> list[dict[str, Any]]:
+  """Those of the members that have one of the chosen seeds; None = all."""
+  from advmix_jax.types import BadInputError
+
+  if chosen is None:
+    return added
+  seeds = [str(given.get('seed', given.get('train.seed'))) for given in added]
+  if unknown := [seed for seed in chosen if seed not in seeds]:
+    raise BadInputError(f'--seeds has {unknown[0]!r}, expected some of {", ".join(dict.fromkeys(seeds))}')
+  return [given for given, seed in zip(added, seeds, strict=True) if seed in chosen]
 
 
 @common.exit_status

@@ -12,6 +12,7 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 import jax
 import pytest
+from absl.testing import flagsaver
 
 from tests import command_line, pictures, slurm_cluster
 
@@ -44,6 +45,13 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
       lookup(host, *args, **kwargs) if host in ('127.0.0.1', '::1', 'localhost', None) else no_lookup()
     ),
   )
+
+
+@pytest.fixture
+def fresh_flags() -> Iterator[None]:
+  """Flags that a call of the command sets are forgotten after the test."""
+  with flagsaver.flagsaver():
+    yield
 
 
 @pytest.fixture(scope='module', autouse=True)

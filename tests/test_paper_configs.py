@@ -12,10 +12,11 @@ FOLDER = pathlib.Path(reproduce.CONFIGS)
 VARIANTS = ('cpu', 'paper', 'smoke')  # paper_exact asks for files of weights.
 
 
-def planned(name: str, variant: str) -> plan.Plan:
+def planned(name: str, variant: str, seeds: list[str] | None = None) -> plan.Plan:
   source = f'{FOLDER / name}.py:{variant}'
   config = sweep.common.ConfigFile().parse(source)
-  return plan.make_plan(source, config.unlock(), sweep.read_sweep(source), sweep.check, 1)
+  changes = sweep.of_seeds(sweep.read_sweep(source), seeds)
+  return plan.make_plan(source, config.unlock(), changes, sweep.check, 1)
 
 
 def kinds(found: plan.Plan) -> list[str]:

@@ -6,7 +6,6 @@ import json
 import pathlib
 
 import pytest
-from absl.testing import flagsaver
 from PIL import Image
 
 from advmix_jax.paper import page, published, record, rows
@@ -74,13 +73,6 @@ def table_2(setting, method, seed):
   return {'nominal': 0.3, 'randmix': 0.85 if setting < 0.999 else 0.55, 'advmix': 0.86}[method] + 0.01 * (
     seed - 1
   )
-
-
-@pytest.fixture
-def fresh_flags():
-  """Flags that a call of the command sets are forgotten after the test."""
-  with flagsaver.flagsaver():
-    yield
 
 
 pytestmark = pytest.mark.usefixtures('fresh_flags')

@@ -11,7 +11,6 @@ from PIL import Image
 
 from launch import reproduce
 from tests.pictures import write_celeba
-from tests.test_paper_results import fresh_flags  # noqa: F401 (a fixture)
 from tests.test_sweep import PATIENCE, ROOT, environment  # noqa: F401 (a fixture)
 
 

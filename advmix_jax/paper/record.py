@@ -11,11 +11,12 @@ from advmix_jax.paper import claims
 from advmix_jax.paper.published import RESULTS
 from advmix_jax.paper.rows import make_rows
 from advmix_jax.stages import clock
-from advmix_jax.sweep.collect import seed_keys
+from advmix_jax.sweep.collect import SEED_KEYS, seed_keys
+from advmix_jax.sweep.naming import hash_of
 from advmix_jax.sweep.plan import MEMBER, Plan
 from advmix_jax.sweep.state import DONE, Seen
 from advmix_jax.types import BadInputError
-from advmix_jax.workdir import read_json, write_json
+from advmix_jax.workdir import fixed_keys, read_json, write_json
 
 NOT_NOTED = 'not noted'
 NOTES = 'reproduce.json'  # In the sweep's folder: where and with which code its runs were begun.
@@ -70,6 +71,7 @@ def make_record(
   return {
     'name': name,
     'variant': variant,
+    'configuration': configuration(plan),
     'rows': rows,
     'claims': claims.check(name, rows),
     'command': command,
@@ -83,6 +85,15 @@ def make_record(
     'seed_keys': seed_keys(plan) or ['seed'],
     'runs': [len(done), len(plan.members)],
   }
+
+
+def configuration(plan: Plan) -> str:
+  """A hash of all on which the numbers depend but for the seeds and the code."""
+  settings = {
+    hash_of({key: value for key, value in fixed_keys(config).items() if key not in SEED_KEYS})
+    for config in (plan.configs[task.name] for task in plan.members)
+  }
+  return hash_of({'settings': sorted(settings)})
 
 
 def stage_seconds(out: Path, plan: Plan) -> dict[str, float]:

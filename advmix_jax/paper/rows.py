@@ -6,6 +6,7 @@ A row is a dictionary, as it stands in the record:
     accuracy_mean       over the seeds that are done, in [0, 1]
     accuracy_sd         of the sample; None of one seed
     seeds               list of them
+    accuracies          of each seed
     planned             number of seeds there will be
     num_examples        test images behind each accuracy; the same ones for every seed
     paper               the paper's accuracy, in [0, 1]; None if it has none
@@ -53,7 +54,10 @@ def make_rows(out: Path, plan: Plan, seen: Mapping[str, Seen], result: Result) -
   settings = list(dict.fromkeys(setting for setting, _ in planned))
   order = [*TOY_PANELS[:1], *METHODS]
   places = sorted(values, key=lambda at: (settings.index(at[0]), order.index(at[1].split()[0]), at[1]))
-  return [make_row(*place, values[place], planned[place], counts[place], result) for place in places]
+  return [
+    make_row(*place, values[place], planned[place], counts[place], result.numbers.get(place))
+    for place in places
+  ]
 
 
 def methods_of(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -68,16 +72,24 @@ def measured(results: Mapping[str, Any], method: str) -> Mapping[str, Any]:
 
 
 def make_row(
-  setting: str, method: str, values: list[tuple[int, float]], planned: int, num_examples: int, result: Result
+  setting: str,
+  method: str,
+  values: list[tuple[int, float]],
+  planned: int,
+  num_examples: int,
+  paper: float | None,
 ) -> Row:
-  mean, sd = mean_and_sd(tuple(value for _, value in values))
+  """The row of these accuracies, each with its seed."""
+  accuracies = [value for _, value in values]
+  mean, sd = mean_and_sd(tuple(accuracies))
   return {
     'setting': setting,
     'method': method,
     'accuracy_mean': mean,
     'accuracy_sd': sd if len(values) > 1 else None,
     'seeds': [seed for seed, _ in values],
+    'accuracies': accuracies,
     'planned': planned,
     'num_examples': num_examples,
-    'paper': result.numbers.get((setting, method)),
+    'paper': paper,
   }

@@ -103,10 +103,11 @@ def seeds_of(config: dict) -> tuple[int, ...]:
 
 
 def seed_keys(plan: Plan) -> list[str]:
-  """Those of the seeds in which the runs of a setting differ."""
+  """Those of the seeds in which the runs of a setting differ; of one seed, those that the members set."""
   flats = [flatten(plan.configs[task.name]) for task in plan.members]
   several = {'train.seed'} if any(flat['train.num_seeds'] > 1 for flat in flats) else set()
-  return [key for key in SEED_KEYS if key in several or len({flat[key] for flat in flats}) > 1]
+  differing = [key for key in SEED_KEYS if key in several or len({flat[key] for flat in flats}) > 1]
+  return differing or [key for key in SEED_KEYS if any(key in task.changes for task in plan.members)]
 
 
 def mean_and_sd(values: tuple[float, ...]) -> tuple[float, float]:
