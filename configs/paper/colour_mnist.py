@@ -25,8 +25,13 @@ def make_config(variant: str, methods: tuple[str, ...]) -> ml_collections.Config
 
 
 def set_cpu(c: ml_collections.ConfigDict) -> None:
-  """The generator learns from all 59,000 images that validation leaves, the classifier from 6,000 of them."""
-  c.data.num_train = 6000
+  """Nine runs in three hours, on slow cores too: shorter than color_mnist.py:cpu.
+
+  The generator learns from all 59,000 images that validation leaves, the classifier from 4,000 of them.
+  """
+  c.data.num_train = 4000
+  c.generator.total_kimg = 160.0
+  c.encode.init_kimg = 10.0
   c.evaluate.num_examples = 300
 
 

@@ -10,7 +10,7 @@ Expected of RandMix 88.6, 83.2, 53.6 %, of AdvMix 85.1, 85.0, 85.0 % (paper, cle
 
 Variants:
   cpu: the classifier on 6,000 images; two cores (--slots=2). A seed is the whole chain, generator included.
-    docs/results.md has what it gave with the logistic loss, mixing level 5, and one generator a column.
+    docs/results.md has what it gave.
   paper: all 60,000 images, the paper's attack and epochs; a seed is the whole chain, generator included. Nine
     runs for an accelerator. Not run yet.
   paper_exact: the paper's encoder as well, 2,000 steps with VGG-16 features, whose ImageNet weights
@@ -35,6 +35,7 @@ def get_config(variant: str = 'cpu') -> ml_collections.ConfigDict:
   c.data.name = 'rgb_digits' if variant == 'smoke' else 'rgb_mnist'
   c.train.classifier = 'linear'
   if variant == 'cpu':
+    c.data.num_train = 6000
     c.train.learning_rate = 1e-3  # As in the paper: few weights learn in few steps.
     c.train.num_epochs = 8.0
     rgb_mnist.set_generator(c)
