@@ -43,9 +43,8 @@ def get_config() -> ml_collections.ConfigDict:
   # three also take grey pictures among coloured ones, and put transparent ones on black.
   c.data.fit = 'none'
   c.data.cache_dir = ''  # Where decoded pictures are kept; '' = ~/.cache/advmix_jax/data.
-  c.data.num_workers = (
-    -1
-  )  # Processes that decode; 0 = threads of this one; -1 = by their number and the cores.
+  # Processes that decode; 0 = threads of this one; -1 = by their number and the cores.
+  c.data.num_workers = -1
 
   c.generator = ml_collections.ConfigDict()
   # Folder of a generator made by launch.convert, or gan/ of another run: it is used as it is, whatever its
@@ -72,9 +71,8 @@ def get_config() -> ml_collections.ConfigDict:
   c.generator.sample_kimg = 20.0  # Sample and style-mixing grids are written this often.
   c.generator.architecture = 'stylegan1'  # stylegan1 | stylegan2 (R1 and path lengths in steps of their own).
   c.generator.path_length_weight = 2.0  # stylegan2: of path-length regularisation; 0 = none.
-  c.generator.path_length_interval = (
-    4  # stylegan2: it takes a step after every so many, as many times as strong.
-  )
+  # stylegan2: path-length regularisation takes a step after every so many, as many times as strong.
+  c.generator.path_length_interval = 4
   c.generator.conditional = False  # Both networks are told the label; in training, fakes take the data's.
   # logistic (non-saturating, with R1) | wgan_gp (learning rate at most 2e-3) | relativistic (pairs of a real
   # and a generated image, with R1 and R2, r1_gamma 1 at 32 pixels; for data of which logistic drops classes).
@@ -102,9 +100,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.encode.rule = 'adam'
   c.encode.learning_rate = 0.05
   c.encode.final_learning_rate = 0.01  # From 3/4 of the steps on, as in the paper's listing.
-  c.encode.schedule = (
-    'step'  # step: two rates, as in the listing | cosine: falls from the first to the final.
-  )
+  c.encode.schedule = 'step'  # step: two rates, as in the listing | cosine: from the first to the final.
   # An image is finished before its N steps where its mean squared pixel error, on [-1, 1], is as low as this;
   # 0 = none is.
   c.encode.target_error = 0.0
