@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from advmix_jax import hosts, parallel, run_lock
+from advmix_jax import hosts, parallel, run_lock, threads
 from advmix_jax.types import BadInputError, RunError
 
 # Keys that change neither results nor files that another stage reads, so a run may go on with other values.
@@ -112,7 +112,7 @@ def environment() -> dict[str, Any]:
     'backend': jax.default_backend(),
     'devices': parallel.num_devices(),
     'processes': hosts.count(),
-    'threads': int(os.environ.get('NPROC') or len(os.sched_getaffinity(0))),
+    'threads': threads.count(),
   }
 
 

@@ -22,7 +22,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from configs import default
-from launch import allocation
+from launch import allocation, cores
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 75
 P = ParamSpec('P')
@@ -119,7 +119,7 @@ def run(argv: list[str], stages: tuple[str, ...] | None) -> int:
   threading.excepthook = lambda thread: print(f'warning: {thread.exc_value}', file=sys.stderr)
   try:
     workdir = read_flags(argv)
-    keep_thread_pool(workdir)
+    cores.keep(workdir)
   except Exception as error:  # The libraries' flag parsers raise many kinds.
     return complain(flag_error(error), BAD_INPUT)
   return run_together(workdir, stages)
@@ -199,21 +199,6 @@ def read_config(argv: list[str]) -> None:
     raise ValueError('--config is missing')
 
 
-def keep_thread_pool(workdir: Path) -> None:
-  """A run that goes on uses as many threads as it began with: another number would change the last bits."""
-  file = workdir / 'versions.json'
-  if not file.exists():
-    return
-  try:
-    threads = json.loads(file.read_text())['threads']
-    if not isinstance(threads, int) or threads < 1:
-      raise ValueError(f'threads is {threads!r}')
-  except (LookupError, TypeError, ValueError) as error:
-    found = f'{type(error).__name__}: {error}'
-    raise ValueError(f'{file} is damaged ({found}), expected JSON with a number of threads') from error
-  os.environ.setdefault('NPROC', str(threads))
-
-
 def use_compile_cache() -> None:
   """Keeps compiled programs in $JAX_COMPILATION_CACHE_DIR or ~/.cache/advmix_jax, the small ones too."""
   import jax
@@ -257,7 +242,9 @@ def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
 
   config = CONFIG.value
   config_check.check_rules(config)
-  if DISTRIBUTED.value:
+  if not DISTRIBUTED.value:
+    cores.share_out(folder, config)
+  else:
     address = hosts.Address(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     hosts.start(address, *(config.distributed[f'{key}_seconds'] for key in ('heartbeat', 'start', 'wait')))
     interruption.install()  # One that ended at once would take the others along.

@@ -67,11 +67,16 @@ def test_a_stored_configuration_that_lacks_keys_is_told_which(launch, tmp_path):
   assert line.startswith(f'error: --config={file}: ') and 'found no generator.loss, seed, expected' in line
 
 
-@pytest.mark.parametrize('text', ['{"threads": 2', '[]', '{}', '{"threads": "many"}', '{"threads": 0}'])
+NO_DEVICES = '{"threads": 2, "devices": null}'
+
+
+@pytest.mark.parametrize(
+  'text', ['{"threads": 2', '[]', '{}', '{"threads": "many"}', '{"threads": 0}', NO_DEVICES]
+)
 def test_a_damaged_record_of_versions_is_named(launch, tmp_path, text):
   (tmp_path / 'versions.json').write_text(text)
   line = refused(launch('pipeline', *smoke_flags(tmp_path)))
-  assert line.startswith(f'error: {tmp_path}/versions.json ') and 'threads' in line
+  assert line.startswith(f'error: {tmp_path}/versions.json ') and 'numbers of threads and devices' in line
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from advmix_jax import threads
 from advmix_jax.models import conv
 from tests.convolutions import assert_same_value_and_gradients, forms_in_a_loop, plain_conv
 from tests.tiny import normal
@@ -60,6 +61,24 @@ def test_a_kernel_gradient_of_a_few_images_at_a_time_is_that_of_all():
   assert_same_value_and_gradients(conv.conv2d, plain, x, kernel)
 
 
+# Of the sizes that are computed in another way where a device has one thread, and where it has several.
+CASES |= {
+  f'{channels} to {features} channels, {size} pixels': (
+    conv.conv2d,
+    plain,
+    (2, size, size, channels),
+    (3, 3, channels, features),
+  )
+  for channels, features, size in ((3, 16, 8), (3, 32, 8), (12, 16, 8), (16, 3, 8), (20, 8, 8), (3, 16, 6))
+}
+
+
+@pytest.fixture(params=[True, False], ids=['a thread each', 'several threads'])
+def has_one_each(request, monkeypatch):
+  monkeypatch.setattr(threads, 'has_one_each', lambda: request.param)
+
+
+@pytest.mark.usefixtures('has_one_each')
 @pytest.mark.parametrize('case', CASES.values(), ids=CASES)
 def test_value_and_gradients_are_those_of_plain_lax(case):
   ours, theirs, x_shape, kernel_shape = case
@@ -91,6 +110,7 @@ def test_vmap_is_a_loop(fn):
     np.testing.assert_allclose(gradients[i], gradient, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.usefixtures('has_one_each')
 @pytest.mark.skipif(jax.default_backend() != 'cpu', reason='the layer is plain lax on accelerators')
 @pytest.mark.parametrize('fn', [conv.conv2d, conv.upsample_conv, conv.downsample_conv])
 def test_gradients_in_a_loop_keep_the_form_that_has_a_fast_kernel(fn):

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from advmix_jax import threads
 from advmix_jax.types import Array
 
 Padding = tuple[int, int]  # Zeros before and after, the same for height and width.
@@ -57,13 +58,15 @@ def _conv(x: Array, kernel: Array, padding: Padding) -> Array:
   kernel = lax.optimization_barrier(kernel)
   size, _, channels, features = kernel.shape
   rows, columns = (n + sum(padding) - size + 1 for n in x.shape[1:3])
+  one_thread = threads.has_one_each()
   extra = 0
-  if jax.__version_info__ < (0, 12) and rows >= 8 and features >= 8:
-    # XLA hands convolutions to YNNPACK, in jax 0.10 half as fast as Eigen, unless the output is the larger:
-    # rows beyond the last are computed and dropped. With few rows or features that costs more than it gives.
+  if jax.__version_info__ < (0, 12) and not one_thread and rows >= 8 and features >= 8:
+    # XLA hands convolutions to YNNPACK, which in jax 0.10 leaves them to one thread, unless the output is the
+    # larger: rows beyond the last are computed and dropped, and Eigen uses all threads. With few rows or
+    # features that costs more than it gives.
     extra = max(0, x.shape[1] + 1 - rows)
-  # Of few channels, as in a first layer, two columns at once: a third more products, in half the time.
-  together = 2 if channels < 8 and columns % 2 == 0 else 1
+  together = _columns_at_once(channels, features, one_thread)
+  together = together if columns % together == 0 else 1
   shifted = [jnp.pad(kernel, ((0, 0), (i, together - 1 - i), (0, 0), (0, 0))) for i in range(together)]
   y = lax.conv_general_dilated(
     x,
@@ -73,6 +76,13 @@ def _conv(x: Array, kernel: Array, padding: Padding) -> Array:
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   )
   return y[:, :rows].reshape(-1, rows, columns, features)
+
+
+def _columns_at_once(channels: int, features: int, one_thread: bool) -> int:
+  """Of few channels, as in a first layer, several columns: more products, in half the time or less."""
+  if channels < 8:
+    return 4 if one_thread and features <= 16 else 2
+  return 2 if one_thread and channels <= 16 and features <= 16 else 1
 
 
 def _conv_fwd(x, kernel, padding):
