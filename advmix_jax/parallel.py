@@ -5,6 +5,7 @@ own devices their part of the batch. What treats each example by itself runs ove
 and the processes share the examples among them.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,11 @@ def use(number: int, key: str = 'devices') -> None:
       f'in all {processes}, expected equally many in each'
     )
   _wanted = number
+
+
+def use_for(batch_size: int) -> None:
+  """Uses as many devices of this process as can share such a batch evenly."""
+  use(math.gcd(batch_size, jax.local_device_count()))
 
 
 def num_devices() -> int:

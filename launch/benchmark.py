@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from ml_collections import ConfigDict
 
+from advmix_jax import threads
 from advmix_jax.bench import (
   curves,
   equal_quality,
@@ -35,7 +36,7 @@ from advmix_jax.stages.experiment import Experiment
 from advmix_jax.types import BadInputError
 from advmix_jax.workdir import Workdir, check_writable, read_json, write_json
 from configs import default
-from launch import allocation, common
+from launch import allocation, common, cores
 
 
 @common.exit_status
@@ -61,8 +62,6 @@ def main(arguments: list[str] | None = None) -> None:
   arguments = sys.argv[1:] if arguments is None else arguments
   options = parser.parse_args(arguments)
   check(options)
-  if options.profile is not None:
-    os.environ['NPROC'] = '1'  # Before jax starts: the profiler does not see all that helping threads do.
   if options.page is not None:
     page.write_page(options.page, [Path(name) for name in options.sources.split(',') if name])
     return
@@ -127,6 +126,14 @@ def open_run(folder: Path) -> Experiment:
   return Experiment(cast(Workdir, SimpleNamespace(path=folder.absolute(), config=config)))
 
 
+def use_cores(arguments: list[str]) -> None:
+  """As runs do, before jax starts. A profile is of one: the profiler does not see all that others do."""
+  if any(word.startswith('--profile') for word in arguments):
+    os.environ['NPROC'] = '1'
+  cores.set_devices(cores.largest_divisor(reference_cases.Networks().batch_size, threads.count()))
+
+
 if __name__ == '__main__':
   allocation.tune_malloc()  # As every run does; PyTorch's process has the same settings.
+  use_cores(sys.argv[1:])
   sys.exit(main())

@@ -23,17 +23,20 @@ def share_out(workdir: Path, config: ConfigDict) -> None:
 
   A run that goes on has those it began with. `config.devices` and what jax itself is told come first.
   """
-  import jax
-
   from advmix_jax import threads
 
-  given = os.environ.get('XLA_FLAGS', '')
-  if 'JAX_NUM_CPU_DEVICES' in os.environ or 'xla_force_host_platform_device_count' in given:
-    return
   found = read_versions(workdir)
   begun = found['devices'] if found.get('backend') == 'cpu' else 0
-  number = config.devices or begun or most_devices(config, threads.count())
-  jax.config.update('jax_num_cpu_devices', number)
+  set_devices(config.devices or begun or most_devices(config, threads.count()))
+
+
+def set_devices(number: int) -> None:
+  """Makes the CPU so many devices, if jax has not been told another number."""
+  import jax
+
+  given = os.environ.get('XLA_FLAGS', '')
+  if 'JAX_NUM_CPU_DEVICES' not in os.environ and 'xla_force_host_platform_device_count' not in given:
+    jax.config.update('jax_num_cpu_devices', number)
 
 
 def most_devices(config: ConfigDict, at_most: int) -> int:
@@ -48,7 +51,11 @@ def most_devices(config: ConfigDict, at_most: int) -> int:
     (config.encode.init_batch_size, 0),
   ]
   common = math.gcd(*(size // part if part else size for size, part in batches))
-  return max(n for n in range(1, at_most + 1) if common % n == 0)
+  return largest_divisor(common, at_most)
+
+
+def largest_divisor(number: int, at_most: int) -> int:
+  return max(n for n in range(1, at_most + 1) if number % n == 0)
 
 
 def read_versions(workdir: Path) -> dict[str, Any]:

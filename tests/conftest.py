@@ -14,6 +14,7 @@ import jax
 import pytest
 from absl.testing import flagsaver
 
+from advmix_jax import parallel
 from tests import command_line, pictures, slurm_cluster
 
 jax.config.update('jax_num_cpu_devices', 2)
@@ -56,9 +57,13 @@ def fresh_flags() -> Iterator[None]:
 
 @pytest.fixture(scope='module', autouse=True)
 def programs_are_dropped() -> Iterator[None]:
-  """A compiled program takes maps of memory; with those of all tests the system's limit would be reached."""
+  """A compiled program takes maps of memory; with those of all tests the system's limit would be reached.
+
+  All devices are used again.
+  """
   yield
   jax.clear_caches()
+  parallel.use(0)
 
 
 @pytest.fixture(scope='module')

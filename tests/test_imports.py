@@ -24,7 +24,8 @@ ALLOWED = {
   'mixing': (*BASE, 'projection'),
   'attack': (*BASE, 'projection', 'mixing'),
   'encoding': (*BASE, 'projection', 'mixing'),
-  'models': (*BASE, 'models'),
+  'threads': (),
+  'models': (*BASE, 'models', 'threads'),
   'micro_batch': BASE,
   'methods': (*ALGORITHMS, 'micro_batch'),
   'slot_queue': BASE,
@@ -42,7 +43,7 @@ ALLOWED = {
   'watchdog': BASE,
   'process_identity': (),
   'run_lock': (*BASE, 'interruption', 'process_identity'),
-  'workdir': (*BASE, 'hosts', 'parallel', 'run_lock'),
+  'workdir': (*BASE, 'hosts', 'parallel', 'run_lock', 'threads'),
   'data': (*BASE, 'data', 'interruption', 'progress', 'workdir'),  # Decoding takes minutes and writes a file.
   'interop': (*BASE, 'interop', 'models', 'workdir'),
   'report': (*BASE, 'report', 'workdir'),
@@ -185,7 +186,7 @@ def test_no_module_runs_what_it_reads(name):
 
 
 LAUNCH = {f'launch.{path.stem}': path for path in (ROOT / 'launch').glob('*.py')}
-KNOW_DEVICES = {'advmix_jax.parallel', 'advmix_jax.hosts'}
+KNOW_DEVICES = {'advmix_jax.parallel', 'advmix_jax.hosts', 'advmix_jax.threads'}  # The last counts them.
 
 
 @pytest.mark.parametrize('name', sorted((SOURCES | LAUNCH).keys() - KNOW_DEVICES))

@@ -115,7 +115,6 @@ def test_a_profile_of_a_case_adds_up(capsys):
 
 
 def test_an_unknown_case_is_bad_input(monkeypatch, capsys):
-  monkeypatch.setenv('NPROC', '2')  # Put back afterwards: the command asks for one thread.
   monkeypatch.setattr(command.measurement, 'PEAK_SIZE', 64)
   assert command.main(['--profile=attack', '--repeats=1']) == 2
   assert "error: --profile: found 'attack', expected some of gan_step, " in capsys.readouterr().err

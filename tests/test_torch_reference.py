@@ -11,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip('torch', reason='the extra bench (PyTorch) is not installed')
 
+from advmix_jax import parallel
 from advmix_jax.bench import measurement, reference_cases
 from advmix_jax.methods import METHODS
 from advmix_jax.torch_reference import algorithms, cases, networks
@@ -96,7 +97,7 @@ def test_the_classifiers_give_our_logits(variant, name, reference):
 @pytest.mark.parametrize('name', ['cnn', 'linear'])
 def test_the_attack_of_training_finds_our_losses(name, reference):
   case = reference.attack_train(name, num_restarts=2, num_steps=3)
-  ours = case.run()
+  ours = parallel.unshard(case.run())
   images, losses = cases.BUILDERS['attack_train_cnn'](case, SIZES, cases.Variant())()
   np.testing.assert_allclose(losses, ours.score, rtol=1e-3)
   np.testing.assert_allclose(to_nhwc(images), ours.best, atol=1e-2)
@@ -129,7 +130,7 @@ def test_an_evaluation_ends_when_the_whole_batch_is_misclassified(reference):
 def test_the_encoder_takes_our_steps(reference):
   case = reference.encoder()
   w, error = cases.BUILDERS['encoder_step'](case, SIZES, cases.Variant())()
-  ours = case.run()
+  ours = parallel.unshard(case.run())
   np.testing.assert_allclose(error, ours.error, rtol=1e-3)
   assert np.median(np.abs(w.numpy() - ours.w)) < 1e-3
 

@@ -2,7 +2,8 @@
 
 The networks: a generator of 32 pixels with 64, 64, 32 and 16 maps at 4, 8, 16 and 32 pixels, w of 64, mapping
 depth 4, its discriminator, a classifier of 32-32-64-64 maps and a linear one; mixing level 6, epsilon 0.03,
-steps of 0.005, batches of 64. Each case runs one compiled step on one device; `bench.measurement` times it.
+steps of 0.005, batches of 64. Each case runs one compiled step over the devices of the process, as runs do;
+`bench.measurement` times it.
 """
 
 import functools
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from advmix_jax import attack, encoding, evaluation, mixing, refill
+from advmix_jax import attack, encoding, evaluation, mixing, parallel, refill
 from advmix_jax.bench.operations import operations
 from advmix_jax.methods import METHODS
 from advmix_jax.models.classifier import make_classifier
@@ -82,14 +83,30 @@ class Case(NamedTuple):
 
 
 def make_case(
-  step: Callable, arguments: tuple, images: int, while_trips: Sequence[int] = (), **settings: Any
+  step_of: Callable[[str | None], Callable],
+  shared: tuple,
+  batch: tuple,
+  images: int,
+  while_trips: Sequence[int] = (),
+  **settings: Any,
 ) -> Case:
-  """A case that runs `step(*arguments)`; `while_trips` is how often each while loop in it turns."""
-  arguments = jax.device_put(arguments)
-  compiled = jax.jit(step)
-  found = operations(jax.make_jaxpr(step)(*arguments).jaxpr, while_trips)
+  """A case that runs `step(*shared, *batch)`, the batch shared out among the devices.
+
+  Args:
+    step_of: the step, given the name of the axis of devices; None = it has the whole batch.
+    shared: arguments that every device has.
+    batch: arguments with a leading axis of examples.
+    images: that a run processes.
+    while_trips: how often each while loop in it turns.
+    **settings: for the record.
+  """
+  found = operations(jax.make_jaxpr(step_of(None))(*shared, *batch).jaxpr, while_trips)
   flops = sum(o.flops * o.times for o in found)
-  return Case(lambda: compiled(*arguments), images, flops, settings, arguments)
+  parallel.use_for(len(jax.tree.leaves(batch)[0]))
+  step = step_of(parallel.AXIS)
+  compiled = parallel.pmap_map(lambda shared, batch: step(*shared, *batch))
+  given = parallel.replicate(shared), parallel.distribute(batch)
+  return Case(lambda: compiled(*given), images, flops, settings, (*shared, *batch))
 
 
 class Reference:
@@ -123,7 +140,13 @@ class Reference:
     tx = optax.adam(LEARNING_RATE, *GAN_BETAS)
     state = create_gan_state(jax.random.key(2), self.generator, self.discriminator, tx)
     step = functools.partial(gan_step, settings=GAN, with_r1=with_r1)
-    return make_case(step, (state, GanBatch(self.images)), len(self.images), r1=with_r1)
+    return make_case(
+      lambda axis: functools.partial(step, axis_name=axis),
+      (state,),
+      (GanBatch(self.images),),
+      len(self.images),
+      r1=with_r1,
+    )
 
   def encoder(self) -> Case:
     """Steps of Algorithm 1 with pixels, the discriminator's features and L_mix; counted in image steps."""
@@ -135,9 +158,9 @@ class Reference:
     start = encoding.mean_start(self.decoder, self.params, len(self.images))
     keys = jax.random.split(jax.random.key(4), len(self.images))
     step = functools.partial(encoding.encode, self.decoder, features_fn, ENCODE)
-    arguments = (self.params, params, keys, self.images, start)
+    settings: dict[str, Any] = {'steps': ENCODE.num_steps, 'features': 'discriminator'}
     images = len(self.images) * ENCODE.num_steps
-    return make_case(step, arguments, images, steps=ENCODE.num_steps, features='discriminator')
+    return make_case(lambda axis: step, (self.params, params), (keys, self.images, start), images, **settings)
 
   def attack_train(self, name: str, num_restarts: int = 5, num_steps: int = 7) -> Case:
     """Algorithm 2 as training uses it: the highest loss of all restarts and steps."""
@@ -151,9 +174,9 @@ class Reference:
       return attack.latent_attack(settings, keys, self.decoder, generator, batch.latents, objective_fn)
 
     keys = jax.random.split(jax.random.key(5), len(self.images))
-    arguments = (state.params, self.params, keys, self.batch)
+    shared, batch = (state.params, self.params), (keys, self.batch)
     shape = {'restarts': num_restarts, 'steps': num_steps, 'classifier': name}
-    return make_case(step, arguments, len(self.images), (num_steps,), **shape)
+    return make_case(lambda axis: step, shared, batch, len(self.images), (num_steps,), **shape)
 
   def attack_eval(self, num_restarts: int = 10, num_steps: int = 20, num_batches: int = 4) -> Case:
     """Algorithm 2 as evaluation uses it: an example's search ends at its first error.
@@ -175,16 +198,18 @@ class Reference:
     predict = jax.jit(functools.partial(evaluation.predictions, state.apply_fn))
     labels = np.asarray(predict(state.params, originals), np.int32)
     parts = (settings, 'first_error', state.apply_fn, self.decoder)
-    step = jax.jit(functools.partial(refill.advance, *parts), donate_argnums=(1,))
+    parallel.use_for(size)
+    step = parallel.pmap_carry(functools.partial(refill.advance, *parts))
     shared = {'classifier': state.params, 'decoder': self.params, 'key': jax.random.key(6)}
+    shared = parallel.replicate(shared)
 
     def advance(slots, entry, waiting):
-      slots, found = step(shared | {'waiting': np.bool_(waiting)}, slots, entry)
-      return slots, jax.tree.map(np.asarray, found)
+      slots, found = step(shared | {'waiting': np.bool_(waiting)}, slots, parallel.shard(entry))
+      return slots, parallel.unshard(found)
 
     def run():
       unbroken = np.zeros(count, bool)
-      slots = refill.empty_slots(settings, self.decoder, shared, size)
+      slots = parallel.distribute(refill.empty_slots(settings, self.decoder, shared, size))
       return evaluation.attack_all(advance, slots, originals, w, labels, unbroken, num_restarts, size).broken
 
     shape = {'restarts': num_restarts, 'steps': num_steps, 'classifier': 'cnn', 'examples': count}
@@ -198,7 +223,13 @@ class Reference:
     state = self.classifier_state()
     perturb_fn = METHODS['nominal'](None)
     step = functools.partial(train_step, perturb_fn=perturb_fn)
-    return make_case(step, (state, self.batch), len(self.images), classifier='cnn')
+    return make_case(
+      lambda axis: functools.partial(step, axis_name=axis),
+      (state,),
+      (self.batch,),
+      len(self.images),
+      classifier='cnn',
+    )
 
 
 CASES: dict[str, Callable[[Reference], Case]] = {
