@@ -25,7 +25,7 @@ def make_config(variant: str, methods: tuple[str, ...]) -> ml_collections.Config
 
 
 def set_cpu(c: ml_collections.ConfigDict) -> None:
-  """Nine runs in three hours, on slow cores too: shorter than color_mnist.py:cpu.
+  """Sized for nine runs in three hours on slow cores: shorter than color_mnist.py:cpu.
 
   The generator learns from all 59,000 images that validation leaves, the classifier from 4,000 of them.
   """
