@@ -83,28 +83,30 @@ class Case(NamedTuple):
 
 
 def make_case(
-  step_of: Callable[[str | None], Callable],
+  step: Callable,
   shared: tuple,
   batch: tuple,
   images: int,
   while_trips: Sequence[int] = (),
+  averages: bool = False,
   **settings: Any,
 ) -> Case:
   """A case that runs `step(*shared, *batch)`, the batch shared out among the devices.
 
   Args:
-    step_of: the step, given the name of the axis of devices; None = it has the whole batch.
+    step: what is timed.
     shared: arguments that every device has.
     batch: arguments with a leading axis of examples.
     images: that a run processes.
     while_trips: how often each while loop in it turns.
+    averages: it averages over the devices, whose axis it takes as `axis_name`.
     **settings: for the record.
   """
-  found = operations(jax.make_jaxpr(step_of(None))(*shared, *batch).jaxpr, while_trips)
+  found = operations(jax.make_jaxpr(step)(*shared, *batch).jaxpr, while_trips)
   flops = sum(o.flops * o.times for o in found)
   parallel.use_for(len(jax.tree.leaves(batch)[0]))
-  step = step_of(parallel.AXIS)
-  compiled = parallel.pmap_map(lambda shared, batch: step(*shared, *batch))
+  mapped = functools.partial(step, axis_name=parallel.AXIS) if averages else step
+  compiled = parallel.pmap_map(lambda shared, batch: mapped(*shared, *batch))
   given = parallel.replicate(shared), parallel.distribute(batch)
   return Case(lambda: compiled(*given), images, flops, settings, (*shared, *batch))
 
@@ -140,13 +142,7 @@ class Reference:
     tx = optax.adam(LEARNING_RATE, *GAN_BETAS)
     state = create_gan_state(jax.random.key(2), self.generator, self.discriminator, tx)
     step = functools.partial(gan_step, settings=GAN, with_r1=with_r1)
-    return make_case(
-      lambda axis: functools.partial(step, axis_name=axis),
-      (state,),
-      (GanBatch(self.images),),
-      len(self.images),
-      r1=with_r1,
-    )
+    return make_case(step, (state,), (GanBatch(self.images),), len(self.images), averages=True, r1=with_r1)
 
   def encoder(self) -> Case:
     """Steps of Algorithm 1 with pixels, the discriminator's features and L_mix; counted in image steps."""
@@ -160,7 +156,7 @@ class Reference:
     step = functools.partial(encoding.encode, self.decoder, features_fn, ENCODE)
     settings: dict[str, Any] = {'steps': ENCODE.num_steps, 'features': 'discriminator'}
     images = len(self.images) * ENCODE.num_steps
-    return make_case(lambda axis: step, (self.params, params), (keys, self.images, start), images, **settings)
+    return make_case(step, (self.params, params), (keys, self.images, start), images, **settings)
 
   def attack_train(self, name: str, num_restarts: int = 5, num_steps: int = 7) -> Case:
     """Algorithm 2 as training uses it: the highest loss of all restarts and steps."""
@@ -175,8 +171,8 @@ class Reference:
 
     keys = jax.random.split(jax.random.key(5), len(self.images))
     shared, batch = (state.params, self.params), (keys, self.batch)
-    shape = {'restarts': num_restarts, 'steps': num_steps, 'classifier': name}
-    return make_case(lambda axis: step, shared, batch, len(self.images), (num_steps,), **shape)
+    shape: dict[str, Any] = {'restarts': num_restarts, 'steps': num_steps, 'classifier': name}
+    return make_case(step, shared, batch, len(self.images), (num_steps,), **shape)
 
   def attack_eval(self, num_restarts: int = 10, num_steps: int = 20, num_batches: int = 4) -> Case:
     """Algorithm 2 as evaluation uses it: an example's search ends at its first error.
@@ -223,13 +219,7 @@ class Reference:
     state = self.classifier_state()
     perturb_fn = METHODS['nominal'](None)
     step = functools.partial(train_step, perturb_fn=perturb_fn)
-    return make_case(
-      lambda axis: functools.partial(step, axis_name=axis),
-      (state,),
-      (self.batch,),
-      len(self.images),
-      classifier='cnn',
-    )
+    return make_case(step, (state,), (self.batch,), len(self.images), averages=True, classifier='cnn')
 
 
 CASES: dict[str, Callable[[Reference], Case]] = {

@@ -66,10 +66,8 @@ def _conv(x: Array, kernel: Array, padding: Padding) -> Array:
     # features that costs more than it gives.
     extra = max(0, x.shape[1] + 1 - rows)
   together = _columns_at_once(channels, features, one_thread)
-  if (
-    columns % together or columns < 4 * together
-  ):  # XLA turns a kernel as wide as the image into a slow form.
-    together = 1
+  if columns % together or columns < 4 * together:
+    together = 1  # XLA turns a kernel as wide as the image into a slow form.
   shifted = [jnp.pad(kernel, ((0, 0), (i, together - 1 - i), (0, 0), (0, 0))) for i in range(together)]
   y = lax.conv_general_dilated(
     x,

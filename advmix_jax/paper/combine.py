@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from advmix_jax.paper import claims
-from advmix_jax.paper.record import read_record
+from advmix_jax.paper.record import distinct, read_record
 from advmix_jax.paper.rows import make_row
 from advmix_jax.types import BadInputError
 
@@ -47,16 +47,17 @@ def listed(seeds: set[int]) -> str:
 def combined(old: Record, new: Record) -> Record:
   """One record of two that have no seed in common."""
   rows = combined_rows([*old['rows'], *new['rows']])
-  software = [given for record in (old, new) for given in (record['versions'], *record['other_versions'])]
-  distinct = [given for i, given in enumerate(software) if given not in software[:i]]
+  first, *others = distinct(
+    [given for record in (old, new) for given in (record['versions'], *record['other_versions'])]
+  )
   stages = sorted(old['seconds'].keys() | new['seconds'].keys())
   return dict(new) | {
     'rows': rows,
     'claims': claims.check(new['name'], rows),
     'commit': joined(', ', old['commit'], new['commit']),
     'machine': joined('; ', old['machine'], new['machine']),
-    'versions': distinct[0],
-    'other_versions': distinct[1:],
+    'versions': first,
+    'other_versions': others,
     'wall_seconds': old['wall_seconds'] + new['wall_seconds'],
     'seconds': {stage: old['seconds'].get(stage, 0.0) + new['seconds'].get(stage, 0.0) for stage in stages},
     'runs': [a + b for a, b in zip(old['runs'], new['runs'], strict=True)],
@@ -71,10 +72,9 @@ def joined(separator: str, *lists: str) -> str:
 def combined_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
   """A row for each setting and method, in the order in which settings first come."""
   places: dict[tuple[str, str], list[dict[str, Any]]] = {}
-  for setting in dict.fromkeys(row['setting'] for row in rows):
-    for row in rows:
-      if row['setting'] == setting:
-        places.setdefault((setting, row['method']), []).append(row)
+  for row in rows:
+    places.setdefault((row['setting'], row['method']), []).append(row)
+  settings = list(dict.fromkeys(setting for setting, _ in places))
   return [
     make_row(
       *place,
@@ -83,5 +83,5 @@ def combined_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
       parts[0]['num_examples'],
       parts[0]['paper'],
     )
-    for place, parts in places.items()
+    for place, parts in sorted(places.items(), key=lambda item: settings.index(item[0][0]))
   ]

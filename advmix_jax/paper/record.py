@@ -67,7 +67,7 @@ def make_record(
   rows = make_rows(out, plan, seen, RESULTS[name])
   seconds = stage_seconds(out, plan)
   versions = [read_json(out / task.folder / 'versions.json') for task in done]
-  distinct = [given for i, given in enumerate(versions) if given not in versions[:i]]
+  first, *others = distinct(versions)
   return {
     'name': name,
     'variant': variant,
@@ -77,14 +77,19 @@ def make_record(
     'command': command,
     'commit': ', '.join(dict.fromkeys(given['commit'] for given in notes)) or NOT_NOTED,
     'machine': '; '.join(dict.fromkeys(given['machine'] for given in notes)) or NOT_NOTED,
-    'versions': distinct[0],
-    'other_versions': distinct[1:],
+    'versions': first,
+    'other_versions': others,
     'setup': setup(plan.configs[done[0].name]),
     'wall_seconds': sum(seconds.values()),
     'seconds': seconds,
     'seed_keys': seed_keys(plan) or ['seed'],
     'runs': [len(done), len(plan.members)],
   }
+
+
+def distinct(versions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+  """Each once, in the order in which they first come."""
+  return [given for i, given in enumerate(versions) if given not in versions[:i]]
 
 
 def configuration(plan: Plan) -> str:

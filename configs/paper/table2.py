@@ -10,7 +10,7 @@ Expected of RandMix 88.6, 83.2, 53.6 %, of AdvMix 85.1, 85.0, 85.0 % (paper, cle
 
 Variants:
   cpu: the classifier on 6,000 images; two cores (--slots=2). A seed is the whole chain, generator included.
-    docs/results.md has what it gave.
+    Sized for three hours. Not run yet; docs/results.md has what an older configuration gave.
   paper: all 60,000 images, the paper's attack and epochs; a seed is the whole chain, generator included. Nine
     runs for an accelerator. Not run yet.
   paper_exact: the paper's encoder as well, 2,000 steps with VGG-16 features, whose ImageNet weights
