@@ -42,6 +42,22 @@ def test_the_folder_of_a_sweep_has_its_own_seeds_alone(tmp_path):
   assert own['rows'][0]['seeds'] == [0, 2] and own['runs'] == [6, 6]
 
 
+def test_seeds_that_were_added_before_are_not_added_again(tmp_path):
+  recorded(tmp_path / 'here', tmp_path / 'results', 0)
+  both = recorded(tmp_path / 'there', tmp_path / 'results', 1, 2)
+  arguments = ['table2:cpu', f'--workdir={tmp_path / "there"}', '--render_only']
+  assert reproduce.main(['reproduce', *arguments, f'--record={tmp_path / "results"}']) == 0
+  assert json.loads((tmp_path / 'results' / 'table2.json').read_text()) == both
+
+
+def test_other_accuracies_of_some_of_the_seeds_are_refused(tmp_path):
+  recorded(tmp_path / 'here', tmp_path / 'results', 0, 1)
+  recorded(tmp_path / 'there', tmp_path / 'elsewhere', 1, accuracy=lambda *place: 0.5)
+  new = json.loads((tmp_path / 'elsewhere' / 'table2.json').read_text())
+  with pytest.raises(BadInputError, match='or the accuracies that it has'):
+    combine.with_recorded(tmp_path / 'results' / 'table2.json', new)
+
+
 def test_seeds_that_were_run_again_with_others_replace_the_record(tmp_path):
   recorded(tmp_path / 'here', tmp_path / 'results', 0)
   found = recorded(tmp_path / 'again', tmp_path / 'results', 0, 1, accuracy=lambda *place: 0.5)

@@ -20,7 +20,7 @@ def with_recorded(file: Path, new: Record) -> Record:
     new: as `record.make_record` makes it.
 
   Raises:
-    BadInputError: `file` is no record, or has some of the seeds and others besides.
+    BadInputError: `file` is no record, or has some of the seeds, with other accuracies or others besides.
   """
   if not file.exists():
     return new
@@ -28,16 +28,27 @@ def with_recorded(file: Path, new: Record) -> Record:
   before, now = seeds_of(old), seeds_of(new)
   if old.get('configuration') != new['configuration'] or before <= now:
     return new
+  if accuracies(new).items() <= accuracies(old).items():
+    return old  # They were added before.
   if before & now:
     raise BadInputError(
       f'{file} has the seeds {listed(before)} of this configuration, here are {listed(now)}: expected '
-      'none of them, or all'
+      'none of them, or all, or the accuracies that it has'
     )
   return combined(old, new)
 
 
 def seeds_of(record: Record) -> set[int]:
   return {seed for row in record['rows'] for seed in row['seeds']}
+
+
+def accuracies(record: Record) -> dict[tuple[str, str, int], float]:
+  """By setting, method and seed."""
+  return {
+    (row['setting'], row['method'], seed): accuracy
+    for row in record['rows']
+    for seed, accuracy in zip(row['seeds'], row['accuracies'], strict=True)
+  }
 
 
 def listed(seeds: set[int]) -> str:
