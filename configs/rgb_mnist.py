@@ -30,4 +30,4 @@ def set_generator(c: ml_collections.ConfigDict) -> None:
   """Trained so shortly on pure colours, StyleGAN as it is draws few classes, and its mixes lose theirs."""
   c.generator.loss = 'relativistic'
   c.generator.r1_gamma = 1.0
-  c.generator.style_mixing_level = c.attack.mixing_level
+  c.generator.style_mixing_level = c.attack.get_oneway_ref('mixing_level')

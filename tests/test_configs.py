@@ -85,3 +85,11 @@ def test_every_configuration_goes_through_json(name, variant):
 def test_an_unknown_variant_is_told_the_variants(name, variants):
   with pytest.raises(ValueError, match=f"{name}.py has the variants .*{variants}, not 'gpu'"):
     load(name, 'gpu')
+
+
+def test_the_generator_of_rgb_mnist_mixes_where_the_attack_does():
+  config = load('rgb_mnist', 'unbiased')
+  config.attack.mixing_level = 7
+  assert config.to_dict()['generator']['style_mixing_level'] == 7
+  config.generator.style_mixing_level = 0
+  assert config.attack.mixing_level == 7

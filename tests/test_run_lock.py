@@ -290,12 +290,19 @@ def test_the_heartbeat_notices_and_the_loops_are_told(tmp_path):
   assert tokens(tmp_path) == [2]
 
 
-def test_a_check_costs_less_than_a_millisecond(tmp_path):
+def test_a_check_opens_one_file_and_lists_no_folder(tmp_path, monkeypatch):
   lock = run_lock.acquire(tmp_path)
-  start = time.perf_counter()
-  for _ in range(200):
-    run_lock.check(tmp_path / 'a' / 'file')
-  assert (time.perf_counter() - start) / 200 < 1e-3
+  opened, os_open = [], os.open
+
+  def counted(path, flags):
+    opened.append(path)
+    return os_open(path, flags)
+
+  monkeypatch.setattr(os, 'open', counted)
+  monkeypatch.setattr(os, 'listdir', None)
+  monkeypatch.setattr(os, 'scandir', None)
+  run_lock.check(tmp_path / 'a' / 'file')
+  assert len(opened) == 1
   lock.release()
 
 
