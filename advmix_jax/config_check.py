@@ -56,6 +56,7 @@ RULES: dict[str, Rule] = {
   'generator.latent_size': COUNT_FROM_1,
   'generator.w_size': COUNT_FROM_1,
   'generator.mapping_layers': COUNT_FROM_1,
+  'generator.mapping_lr_multiplier': ABOVE_0,
   'generator.total_kimg': ABOVE_0,
   'generator.batch_size': (_is_batch, 'a multiple of 4, above 0'),
   'generator.learning_rate': ABOVE_0,

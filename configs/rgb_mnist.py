@@ -27,7 +27,11 @@ def get_config(variant: str = 'unbiased') -> ml_collections.ConfigDict:
 
 
 def set_generator(c: ml_collections.ConfigDict) -> None:
-  """Trained so shortly on pure colours, StyleGAN as it is draws few classes, and its mixes lose theirs."""
+  """Trained so shortly on pure colours, StyleGAN as it is draws few classes, and its mixes lose theirs.
+
+  With its slow mapping a colour may be lacking altogether.
+  """
   c.generator.loss = 'relativistic'
-  c.generator.r1_gamma = 1.0
+  c.generator.r1_gamma = 3.0
+  c.generator.mapping_lr_multiplier = 0.1
   c.generator.style_mixing_level = c.attack.get_oneway_ref('mixing_level')

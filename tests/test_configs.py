@@ -7,6 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from advmix_jax import config_check
+from advmix_jax.stages.networks import build_networks
 from advmix_jax.workdir import flatten
 from configs import default
 from tests.test_config_check import complaint, load
@@ -93,3 +94,12 @@ def test_the_generator_of_rgb_mnist_mixes_where_the_attack_does():
   assert config.to_dict()['generator']['style_mixing_level'] == 7
   config.generator.style_mixing_level = 0
   assert config.attack.mixing_level == 7
+
+
+@pytest.mark.parametrize('architecture', ['stylegan1', 'stylegan2'])
+def test_the_mapping_is_as_the_keys_have_it(architecture):
+  config = load('digits')
+  config.generator.architecture = architecture
+  config.generator.mapping_layers, config.generator.mapping_lr_multiplier = 3, 0.5
+  generator, _ = build_networks(config.generator, pathlib.Path(), 10)
+  assert (generator.mapping_layers, generator.mapping_lr_multiplier) == (3, 0.5)

@@ -124,5 +124,6 @@ def build_networks(generator: ConfigDict, adopted: Path, num_classes: int) -> tu
   }
   if generator.architecture == 'stylegan1':
     both['structure'] = generator.structure
-  sizes = {key: generator[key] for key in ('latent_size', 'w_size', 'mapping_layers')}
-  return architecture.generator(**sizes, **both), architecture.discriminator(**both)
+  keys = ('latent_size', 'w_size', 'mapping_layers', 'mapping_lr_multiplier')
+  of_generator = {key: generator[key] for key in keys}
+  return architecture.generator(**of_generator, **both), architecture.discriminator(**both)
