@@ -128,6 +128,7 @@ RULES: dict[str, Rule] = {
   'at.epsilon': AT_LEAST_0,
   'at.num_steps': COUNT,
   'at.step_size': AT_LEAST_0,
+  'at.ramp_steps': COUNT,
   'evaluate.split': _one_of('test', 'validation'),
   'evaluate.num_restarts': COUNT,
   'evaluate.num_steps': COUNT,

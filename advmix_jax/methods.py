@@ -126,12 +126,15 @@ def classifier_objective(state: TrainState, labels: Array, select: str) -> attac
 
 def adversarial_training(config: Config, axis_name: str | None = None) -> PerturbFn:
   """Pixel-space projected gradient ascent against the present classifier (Madry et al. 2018)."""
+  at = config.at
 
   def perturb(key, state, batch):
     keys = mixing.example_keys(key, batch.index)
     objective_fn = classifier_objective(state, batch.labels, 'highest_loss')
-    at = config.at
-    found = attack.pixel_attack(keys, batch.images, objective_fn, at.epsilon, at.num_steps, at.step_size)
+    share = jnp.minimum(1.0, state.step / at.ramp_steps) if at.ramp_steps else 1.0
+    found = attack.pixel_attack(
+      keys, batch.images, objective_fn, share * at.epsilon, at.num_steps, share * at.step_size
+    )
     return found.best, one_hot(state, batch)
 
   return in_parts(perturb, config.train.micro_batch)

@@ -171,6 +171,9 @@ def get_config() -> ml_collections.ConfigDict:
   c.at.epsilon = 0.1  # On [0, 1] pixels.
   c.at.num_steps = 7
   c.at.step_size = 2.5 * 0.1 / 7  # open
+  # Steps of training over which radius and step size grow from 0, as in Gowal et al. 2018; 0 = they do not. A
+  # small classifier may learn nothing at a large radius.
+  c.at.ramp_steps = 0
 
   c.evaluate = ml_collections.ConfigDict()
   c.evaluate.split = 'test'  # test | validation: settings are chosen on validation, never on test colours.

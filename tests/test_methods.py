@@ -153,6 +153,16 @@ def test_adversarial_training_stays_in_its_ball_and_raises_the_loss():
   assert (loss(images) > loss(batch().images)).all()
 
 
+@pytest.mark.parametrize('step, share', [(0, 0.0), (5, 0.5), (10, 1.0), (20, 1.0)])
+def test_the_ball_of_adversarial_training_grows_over_the_ramp(step, share):
+  c = config().copy_and_resolve_references()
+  c.at.ramp_steps = 10
+  at = METHODS['at'](c)
+  found = jax.jit(at)(KEY, state().replace(step=jnp.asarray(step)), batch())[0]
+  largest = np.abs(found - batch().images).max()
+  np.testing.assert_allclose(largest, 2 * share * c.at.epsilon, atol=1e-6)
+
+
 def test_randmix_is_the_random_mix_of_the_examples_own_keys():
   """Eq. 17."""
   decoder, generator = tiny.decoder(2)

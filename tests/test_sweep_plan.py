@@ -180,6 +180,7 @@ OTHERS = {
   'at.epsilon': 0.2,
   'at.num_steps': 3,
   'at.step_size': 0.3,
+  'at.ramp_steps': 5,
   'evaluate.num_restarts': 3,
   'evaluate.num_steps': 3,
   'evaluate.batch_size': 16,
