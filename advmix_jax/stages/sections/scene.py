@@ -185,7 +185,7 @@ class Scene:
     """A classifier that is not being trained, as the methods take it."""
     experiment = self.experiment
     return TrainState(
-      step=jnp.asarray(experiment.config.at.ramp_steps),  # AT's radius is all it will be.
+      step=jnp.asarray(experiment.config.at.ramp_steps),  # From there on AT has its whole radius.
       key=experiment.key('report'),
       params=params,
       opt_state=None,
