@@ -35,9 +35,10 @@ def get_config(variant: str = 'cpu') -> ml_collections.ConfigDict:
   c.data.name = 'rgb_digits' if variant == 'smoke' else 'rgb_mnist'
   c.train.classifier = 'linear'
   if variant == 'cpu':
-    c.data.num_train = 6000
+    c.data.num_train = 3000
     c.train.learning_rate = 1e-3  # As in the paper: few weights learn in few steps.
-    c.train.num_epochs = 8.0
+    c.train.num_epochs = 16.0  # It is the steps that count; an image more must be encoded, an epoch not.
+    c.generator.total_kimg = 120.0
     rgb_mnist.set_generator(c)
   return c
 
