@@ -1,6 +1,8 @@
 """The encoder of a run at equal quality: what is compared, and what is said of it."""
 
+import contextlib
 import importlib.util
+import io
 import json
 from types import SimpleNamespace
 
@@ -45,28 +47,34 @@ def run(tmp_path_factory):
   return experiment
 
 
-def measured(run, tmp_path, monkeypatch, *flags):
-  monkeypatch.setattr(measurement, 'PEAK_SIZE', 64)
-  out = tmp_path / 'bench.json'
+def measured(run, folder, *flags):
+  """The case, as the file has it, and what was printed."""
+  out = folder / 'bench.json'
   sizes = [f'--encode_steps={STEPS}', f'--encode_images={IMAGES}', '--repeats=1', f'--out={out}']
-  status = command.main(['--cases=encoder_equal_quality', f'--run={run.workdir.path}', *sizes, *flags])
+  with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+    patch.setattr(measurement, 'PEAK_SIZE', 64)
+    status = command.main(['--cases=encoder_equal_quality', f'--run={run.workdir.path}', *sizes, *flags])
   assert status == 0
   (case,) = json.loads(out.read_text())['cases']
-  return case
+  return case, printed.getvalue()
 
 
-def test_our_steps_are_as_many_as_reach_the_error_of_the_papers(run, tmp_path, monkeypatch, capsys):
-  case = measured(run, tmp_path, monkeypatch)
+@pytest.fixture(scope='module')
+def ours(run, tmp_path_factory):
+  return measured(run, tmp_path_factory.mktemp('ours'))
+
+
+def test_our_steps_are_as_many_as_reach_the_error_of_the_papers(ours):
+  case, printed = ours
   assert case['name'] == 'encoder_equal_quality' and case['plain_steps'] == STEPS
   assert case['reached'] and case['median_error'] <= case['plain_median_error']
   assert 2 < case['steps'] <= STEPS and case['mean_steps_taken'] == case['steps']
   assert case['images_per_sec'] == pytest.approx(IMAGES / case['seconds'])
   assert case['ratio_vs_torch'] is None
-  assert 'encoder_equal_quality' in capsys.readouterr().out
+  assert 'encoder_equal_quality' in printed
 
 
-def test_the_error_to_reach_is_that_of_adam_from_the_mean(run, tmp_path, monkeypatch):
-  case = measured(run, tmp_path, monkeypatch)
+def test_the_error_to_reach_is_that_of_adam_from_the_mean(run, ours):
   features_fn, shared = encode.load_shared(run)
   train = run.encode_splits.train
   rng = np.random.default_rng((run.config.data.split_seed, len(train)))
@@ -76,6 +84,7 @@ def test_the_error_to_reach_is_that_of_adam_from_the_mean(run, tmp_path, monkeyp
   settings = reference_cases.ENCODE._replace(num_steps=STEPS)
   parts = (run.decoder, features_fn, settings, shared['decoder'], shared['features'])
   found = encoding.encode(*parts, keys, to_float(train.images[at]), start)
+  case, _ = ours
   assert case['plain_median_error'] == pytest.approx(float(np.median(found.error)), rel=1e-4)
 
 
@@ -84,7 +93,7 @@ def test_the_time_of_pytorchs_steps_is_that_of_the_measured_ones_scaled(run, tmp
   from advmix_jax.torch_reference import cases
 
   monkeypatch.setattr(cases, 'has_compiler', lambda: False)
-  case = measured(run, tmp_path, monkeypatch, '--against=torch')
+  case, _ = measured(run, tmp_path, '--against=torch')
   theirs = case['torch']
   assert theirs['measured_steps'] == reference_cases.ENCODE.num_steps
   assert case['ratio_vs_torch'] == pytest.approx(theirs['seconds'] / case['seconds'])
