@@ -147,7 +147,7 @@ def test_tables_show_paper_ours_and_difference(folder, capsys):
     '| With a 99.9 % red generator RandMix loses more than 15 points | holds | loss of randmix − 15 = +15.0 ',
     '* time: 0:45 (train 0:45, train_gan 0:00); 9 of 9 runs are done',
     '* seeds: `seed` 0, 1, 2: the whole chain, generator included',
-    '* training images: 3000; epochs: 16; classifier: linear; generator: 120 kimg, w of 64; encoder: 20 steps',
+    '* training images: 3000; epochs: 16; classifier: linear; generator: 120 kimg, w of 64; encoder: 20 ',
     'attack in training: 3 × 4, ε = 0.03; in evaluation: 10 × 20; mixing level: 6',
   ):
     assert line in text, line
