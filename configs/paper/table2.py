@@ -10,7 +10,8 @@ Expected of RandMix 88.6, 83.2, 53.6 %, of AdvMix 85.1, 85.0, 85.0 % (paper, cle
 
 Variants:
   cpu: the classifier on 3,000 images; two cores (--slots=2). A seed is the whole chain, generator included.
-    A run takes 32 minutes on a slow core, nine runs two and a half hours; docs/results.md has what they gave.
+    A run takes 32 to 36 minutes of a slow core, so nine runs two and a half hours of two such;
+    docs/results.md has what they gave.
   paper: all 60,000 images, the paper's attack and epochs; a seed is the whole chain, generator included. Nine
     runs for an accelerator. Not run yet.
   paper_exact: the paper's encoder as well, 2,000 steps with VGG-16 features, whose ImageNet weights
