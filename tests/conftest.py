@@ -74,6 +74,17 @@ def quick_compile() -> Iterator[None]:
   jax.config.update('jax_disable_most_optimizations', False)
 
 
+@pytest.fixture(scope='module')
+def double_precision() -> Iterator[None]:
+  """For modules that compare programs which round differently, where Adam makes much of rounding.
+
+  How they round depends on the processor.
+  """
+  jax.config.update('jax_enable_x64', True)
+  yield
+  jax.config.update('jax_enable_x64', False)
+
+
 def _folder(variable: str) -> pathlib.Path:
   value = os.environ.get(variable, '')
   if not value:

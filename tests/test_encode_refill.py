@@ -10,27 +10,34 @@ import pytest
 from advmix_jax import encode_refill, encoding, mixing, parallel
 from advmix_jax.encode_refill import Stopping
 from advmix_jax.encoding import EncodeSettings
+from advmix_jax.models.decoder import generator_decoder
 from advmix_jax.ranges import to_float, to_uint8
 from advmix_jax.stages import slot_calls
 from advmix_jax.stages.slot_calls import SlotCalls
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
+pytestmark = pytest.mark.usefixtures('quick_compile', 'double_precision')
 NUM_IMAGES = 50
 KEY = jax.random.key(7)
 SETTINGS = EncodeSettings(12, 0.05, 0.01, pixel_weight=1.0, feature_weight=1.0, mixing_weight=0.2)
 NEVER, SETTLING = Stopping(), Stopping(tolerance=0.1, patience=2)
 
 
+def in_double(tree):
+  return jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), tree)
+
+
 def colour_features(params, images):
   """Two "layers": the mean colour, and a random projection of every pixel's colour."""
+  images = in_double(images)
   return {'mean': images.mean((1, 2)), 'pixels': jnp.tanh(images @ params)}
 
 
 @functools.cache
 def problem():
   """`(decoder, shared, images, index)`; the images are generated, their indices are in no order."""
-  decoder, params = tiny.decoder(2)
+  model = tiny.generator().clone(dtype=jnp.float64)
+  decoder, params = generator_decoder(model, 2), in_double(tiny.generator_params(model))
   w = encoding.mean_start(decoder, params, NUM_IMAGES) + 0.5 * tiny.normal(1, NUM_IMAGES, 4, 7)
   images = to_uint8(np.asarray(jax.jit(decoder.decode)(params, w)))
   shared = {'decoder': params, 'features': tiny.normal(9, 3, 2), 'key': KEY}
@@ -41,7 +48,7 @@ def guess(shared, images):
   """A start that differs from image to image."""
   decoder = problem()[0]
   start = encoding.mean_start(decoder, shared['decoder'], len(images))
-  return start + 0.1 * images.mean((1, 2, 3))[:, None, None]
+  return start + 0.1 * in_double(images).mean((1, 2, 3))[:, None, None]
 
 
 @functools.cache
@@ -51,12 +58,13 @@ def plain_loop(settings=SETTINGS):
 
   @jax.jit
   def encode(images):
+    images = to_float(images)
     keys = mixing.example_keys(KEY, jnp.asarray(index))
     start = guess(shared, images)
     parts = (decoder, colour_features, settings, shared['decoder'], shared['features'])
     return encoding.encode(*parts, keys, images, start)
 
-  return encode(to_float(images))
+  return encode(images)
 
 
 def on_one_device(advance):
@@ -124,8 +132,8 @@ def test_calls_that_end_early_find_the_same_in_the_same_order(monkeypatch, secon
 def test_without_stopping_every_image_is_encoded_as_by_the_plain_loop(num_slots, place):
   assert place is on_one_device or parallel.num_devices() == 2
   found, expected = encoded(num_slots, place=place), plain_loop()
-  np.testing.assert_allclose(found.w, expected.w, atol=1e-5)
-  np.testing.assert_allclose(found.error, expected.error, atol=1e-5)
+  np.testing.assert_allclose(found.w, expected.w, atol=1e-9)
+  np.testing.assert_allclose(found.error, expected.error, atol=1e-9)
   np.testing.assert_array_equal(found.taken, SETTINGS.num_steps)
 
 
@@ -138,14 +146,14 @@ def test_steps_of_whitened_adam_are_those_of_the_plain_loop(monkeypatch):
     np.eye(4 * 7)[rng.permutation(4 * 7)] * 2.0 ** rng.integers(-2, 1, 4 * 7), jnp.float32
   )
   settings = SETTINGS._replace(schedule='cosine')
-  keys, targets = mixing.example_keys(KEY, jnp.asarray(index)), to_float(images)
+  keys, targets = mixing.example_keys(KEY, jnp.asarray(index)), jax.jit(to_float)(images)
   plain = jax.jit(functools.partial(encoding.encode, decoder, colour_features, settings))
   start = guess(shared, targets)
   expected = plain(shared['decoder'], shared['features'], keys, targets, start, whitening)
   monkeypatch.setitem(shared, 'whitening', whitening)
   found = encoded(16, settings)
-  np.testing.assert_allclose(found.w, expected.w, atol=1e-5)
-  np.testing.assert_allclose(found.error, expected.error, atol=1e-5)
+  np.testing.assert_allclose(found.w, expected.w, atol=1e-9)
+  np.testing.assert_allclose(found.error, expected.error, atol=1e-9)
 
 
 @functools.cache
@@ -167,8 +175,8 @@ def test_where_an_image_stops_depends_on_neither_slots_nor_order_nor_devices(kin
   )
   for found in others:
     np.testing.assert_array_equal(found.taken, reference.taken)
-    np.testing.assert_allclose(found.w, reference.w, atol=1e-5)
-    np.testing.assert_allclose(found.error, reference.error, atol=1e-5)
+    np.testing.assert_allclose(found.w, reference.w, atol=1e-9)
+    np.testing.assert_allclose(found.error, reference.error, atol=1e-9)
 
 
 def test_an_image_that_has_arrived_leaves_with_the_latents_it_arrived_with():
@@ -192,11 +200,11 @@ def test_an_image_that_starts_at_its_optimum_leaves_at_once():
   """Without a step, where a target is set; two patiences after its best, where it must settle."""
   images = problem()[2]
   w = plain_loop(SETTINGS._replace(num_steps=100, mixing_weight=0.0)).w
-  # The start knows the image by its mean, as the function sees images alone.
-  means = to_float(images).mean((1, 2, 3))
+  targets = to_float(images)
 
   def optimum(shared, images):
-    nearest = jnp.argmin(jnp.abs(images.mean((1, 2, 3))[:, None] - means[None]), axis=1)
+    """Of the image that is nearest, as the function sees images alone."""
+    nearest = jnp.argmin(jnp.abs(images[:, None] - targets[None]).sum((2, 3, 4)), axis=1)
     return jnp.asarray(w)[nearest]
 
   target = 1.01 * float(plain_loop(SETTINGS._replace(num_steps=100, mixing_weight=0.0)).error.max())
