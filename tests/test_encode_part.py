@@ -63,7 +63,7 @@ class Part:
 
 
 def test_a_part_that_was_killed_goes_on_after_its_whole_shards_and_finds_the_same(tmp_path):
-  """Nothing was saved of what was under way, so images enter other slots: the last bits may differ by these."""
+  """Nothing was saved of what was under way: images enter other slots, by which the last bits may differ."""
   unbroken, stopped = Part(tmp_path / 'a'), Part(tmp_path / 'b')
   unbroken.encode()
   assert len(unbroken.shards()) == 5

@@ -66,7 +66,7 @@ def test_on_two_cores_a_seed_is_the_whole_chain_of_each_column(name):
   config = found.configs[found.members[0].name]
   assert config['train']['seed'] == -1  # That of the run.
   assert config['data']['num_generator'] == 0  # All 59,000.
-  assert config['data']['num_train'] == (3000 if name == 'table2' else 4000)
+  assert config['data']['num_train'] == (3000 if name == 'table2' else 2500)
 
 
 @pytest.mark.parametrize('name', ['figure7', 'table1', 'table2', 'table3'])

@@ -6,7 +6,7 @@ Expected: RandMix and AdvMix above nominal, mixup and AT at every sigma; the gap
 sigma 0 RandMix 99.1 and AdvMix 99.2 % (paper, Table 1).
 
 Variants:
-  cpu: sigma 0, 0.2, 0.4, the classifier on 4,000 images; two cores (--slots=2). A seed is the whole chain,
+  cpu: sigma 0, 0.2, 0.4, the classifier on 2,500 images; two cores (--slots=2). A seed is the whole chain,
     generator included. docs/results.md has what it gave when a seed was the classifier's alone.
   paper: sigma 0 to 0.4 in steps of 0.05, all 60,000 images, the paper's attack and epochs; a seed is the
     whole chain, generator included. For accelerators: 27 runs. Not run yet.

@@ -9,7 +9,7 @@ allow, about 11,800 and 5,900. The paper does not say what the shares are.
 Expected of RandMix 99.1, 98.9, 97.6 %, of AdvMix 99.2, 99.1, 98.8 % (paper, clean test accuracy).
 
 Variants:
-  cpu: the classifier on 4,000 images; two cores (--slots=2). A seed is the whole chain, generator included.
+  cpu: the classifier on 2,500 images; two cores (--slots=2). A seed is the whole chain, generator included.
     Not run yet.
   paper: all 60,000 images, the paper's attack and epochs; a seed is the whole chain, generator included. Nine
     runs for an accelerator. Not run yet.

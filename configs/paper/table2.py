@@ -39,7 +39,7 @@ def get_config(variant: str = 'cpu') -> ml_collections.ConfigDict:
     c.data.num_train = 3000
     c.train.learning_rate = 1e-3  # As in the paper: few weights learn in few steps.
     c.train.num_epochs = 16.0  # It is the steps that count; an image more must be encoded, an epoch not.
-    c.generator.total_kimg = 120.0
+    c.evaluate.num_examples = 300
     rgb_mnist.set_generator(c)
   return c
 
