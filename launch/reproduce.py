@@ -9,7 +9,8 @@ variants (cpu, paper, paper_exact, smoke) are, and what they take. The sweep is 
 on after a break or a kill, and runs nothing twice. DIR/NAME.md, .csv, .png and .json are made of the runs
 that are done; tables 3 and 4 are of the same runs. With --render_only nothing is run. --record also puts
 NAME.json and NAME.png into a folder, and makes the page FOLDER.md of all that is there, which the last
-command does alone. Seeds that were run apart (--seeds=0 here, --seeds=1,2 there) add up in a record.
+command does alone. Seeds that were run apart (--seeds=0 here, --seeds=1,2 there) add up in a record; so do
+runs of the same seed.
 
 Exit status as of launch.sweep: 0 done, 1 a run failed (the others are shown), 2 bad input, 75 interrupted.
 """

@@ -15,9 +15,11 @@ from tests.test_paper_results import finish, table_2
 pytestmark = pytest.mark.usefixtures('fresh_flags')
 
 
-def recorded(folder: pathlib.Path, results: pathlib.Path, *seeds: int, accuracy=table_2) -> dict:
+def recorded(
+  folder: pathlib.Path, results: pathlib.Path, *seeds: int, accuracy=table_2, leave_out=()
+) -> dict:
   """The record after a sweep of these seeds was run in `folder` and put into `results`."""
-  finish(folder, planned('table2', 'cpu', [str(seed) for seed in seeds]), accuracy)
+  finish(folder, planned('table2', 'cpu', [str(seed) for seed in seeds]), accuracy, leave_out)
   arguments = ['table2:cpu', f'--workdir={folder}', '--render_only', f'--record={results}']
   assert reproduce.main(['reproduce', *arguments]) == 0
   return json.loads((results / 'table2.json').read_text())
@@ -33,6 +35,18 @@ def test_seeds_run_apart_give_the_rows_of_one_sweep(tmp_path):
     assert both.pop(key) == pytest.approx(value) == whole.pop(key)
   assert both == whole
   assert '9 of 9 runs are done' in (tmp_path / 'parts.md').read_text()
+
+
+def test_runs_that_a_record_lacks_of_its_seeds_are_added(tmp_path):
+  """The last run of one sweep is made elsewhere."""
+  whole = recorded(tmp_path / 'all', tmp_path / 'whole', 0, 1, 2)
+  first = recorded(tmp_path / 'here', tmp_path / 'parts', 0, 1, 2, leave_out=(8,))
+  assert first['runs'] == [8, 9] and [row['seeds'] for row in first['rows']][-1] == [0, 1]
+  rest = recorded(tmp_path / 'there', tmp_path / 'rest', 2, leave_out=(0, 1))
+  assert rest['runs'] == [1, 3] and {row['setting'] for row in rest['rows']} == {'99.9 % red'}
+  together = combine.with_recorded(tmp_path / 'parts' / 'table2.json', rest)
+  assert (together['rows'], together['claims']) == (whole['rows'], whole['claims'])
+  assert together['runs'] == [9, 9] == whole['runs']
 
 
 def test_the_folder_of_a_sweep_has_its_own_seeds_alone(tmp_path):

@@ -1,6 +1,6 @@
-"""Records of the same table whose seeds were run apart, such as on machines that share no folder, as one."""
+"""Records of the same table whose runs were made apart, such as on machines that share no folder, as one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +13,36 @@ Record = Mapping[str, Any]
 
 
 def with_recorded(file: Path, new: Record) -> Record:
-  """`new`, and those seeds of the same configuration that `file` has already.
+  """`new`, and those runs of the same configuration that `file` has already.
 
   Args:
-    file: a record, or nothing: of another configuration, or without a seed that `new` lacks, it adds nothing.
-    new: as `record.make_record` makes it.
+    file: a record, or nothing: of another configuration, or without a run that `new` lacks, it adds nothing.
+    new: as `record.make_record` makes it. Its seeds are others than those of `file`, or the same or some of
+      them, with runs that `file` lacks.
 
   Raises:
-    BadInputError: `file` is no record, or has some of the seeds, with other accuracies or others besides.
+    BadInputError: `file` is no record, or has some of the runs, with other accuracies or others besides.
   """
   if not file.exists():
     return new
   old = read_record(file)
-  before, now = seeds_of(old), seeds_of(new)
-  if old.get('configuration') != new['configuration'] or before <= now:
+  before, now = accuracies(old), accuracies(new)
+  if old.get('configuration') != new['configuration'] or before.keys() <= now.keys():
     return new
-  if accuracies(new).items() <= accuracies(old).items():
+  if now.items() <= before.items():
     return old  # They were added before.
-  if before & now:
+  if before.keys() & now.keys() or share_some(old, new):
     raise BadInputError(
-      f'{file} has the seeds {listed(before)} of this configuration, here are {listed(now)}: expected '
-      'none of them, or all, or the accuracies that it has'
+      f'{file} has the seeds {listed(old)} of this configuration, here are {listed(new)}: expected none of '
+      'them, or all, or runs that it lacks, or the accuracies that it has'
     )
   return combined(old, new)
+
+
+def share_some(old: Record, new: Record) -> bool:
+  """Whether each has seeds that the other has not, and they share others."""
+  before, now = seeds_of(old), seeds_of(new)
+  return bool(before & now) and not (before <= now or now <= before)
 
 
 def seeds_of(record: Record) -> set[int]:
@@ -51,13 +58,15 @@ def accuracies(record: Record) -> dict[tuple[str, str, int], float]:
   }
 
 
-def listed(seeds: set[int]) -> str:
-  return ', '.join(map(str, sorted(seeds)))
+def listed(record: Record) -> str:
+  return ', '.join(map(str, sorted(seeds_of(record))))
 
 
 def combined(old: Record, new: Record) -> Record:
-  """One record of two that have no seed in common."""
-  rows = combined_rows([*old['rows'], *new['rows']])
+  """One record of two that have no run in common."""
+  # Runs of the same seeds are of one plan, each record having what the other lacks of it.
+  planned = max if seeds_of(old) & seeds_of(new) else sum
+  rows = combined_rows([*old['rows'], *new['rows']], planned)
   first, *others = distinct(
     [given for record in (old, new) for given in (record['versions'], *record['other_versions'])]
   )
@@ -71,7 +80,7 @@ def combined(old: Record, new: Record) -> Record:
     'other_versions': others,
     'wall_seconds': old['wall_seconds'] + new['wall_seconds'],
     'seconds': {stage: old['seconds'].get(stage, 0.0) + new['seconds'].get(stage, 0.0) for stage in stages},
-    'runs': [a + b for a, b in zip(old['runs'], new['runs'], strict=True)],
+    'runs': [old['runs'][0] + new['runs'][0], planned([old['runs'][1], new['runs'][1]])],
   }
 
 
@@ -80,7 +89,7 @@ def joined(separator: str, *lists: str) -> str:
   return separator.join(dict.fromkeys(separator.join(lists).split(separator)))
 
 
-def combined_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def combined_rows(rows: list[dict[str, Any]], planned: Callable[[list[int]], int]) -> list[dict[str, Any]]:
   """A row for each setting and method, in the order in which settings first come."""
   places: dict[tuple[str, str], list[dict[str, Any]]] = {}
   for row in rows:
@@ -90,7 +99,7 @@ def combined_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     make_row(
       *place,
       sorted(pair for part in parts for pair in zip(part['seeds'], part['accuracies'], strict=True)),
-      sum(part['planned'] for part in parts),
+      planned([part['planned'] for part in parts]),
       parts[0]['num_examples'],
       parts[0]['paper'],
     )
