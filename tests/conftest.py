@@ -95,10 +95,19 @@ def _folder(variable: str) -> pathlib.Path:
   return path
 
 
-@pytest.fixture(scope='module')
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-  """Of commands: compiled programs are shared by the runs of a module, and by nothing else."""
-  return os.environ | {'JAX_COMPILATION_CACHE_DIR': str(tmp_path_factory.mktemp('compiled'))}
+@pytest.fixture(scope='session')
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> str:
+  """Folder of compiled programs, which the commands of all tests share, and nothing else."""
+  folder = tmp_path_factory.getbasetemp()
+  if 'PYTEST_XDIST_WORKER' in os.environ:
+    folder = folder.parent  # Each worker has a folder in there.
+  return str(folder / 'compiled')
+
+
+@pytest.fixture(scope='session')
+def environment(compiled: str) -> dict[str, str]:
+  """Of commands. Without optimisations: most of their time is compiling."""
+  return os.environ | {'JAX_COMPILATION_CACHE_DIR': compiled, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
 
 
 @pytest.fixture(scope='module')

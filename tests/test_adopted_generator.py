@@ -1,7 +1,6 @@
 """A generator from elsewhere takes the place of one that is trained, whatever its resolution."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -86,7 +85,7 @@ def test_what_does_not_fit_is_named(tmp_path):
     check_config(config_with(whole))
 
 
-def test_a_run_adopts_it_and_needs_no_training_of_its_own(tmp_path):
+def test_a_run_adopts_it_and_needs_no_training_of_its_own(tmp_path, environment):
   """16 pixels, compared with discriminator features there; the classifier sees 8."""
   source, workdir = save(tmp_path / 'source', critic=Discriminator(FMAPS)), tmp_path / 'run'
   keys = {'generator.path': source, 'data.resolution': 8, 'cutout.size': 4, 'train.methods': 'nominal,advmix'}
@@ -96,8 +95,7 @@ def test_a_run_adopts_it_and_needs_no_training_of_its_own(tmp_path):
     return subprocess.run(
       [sys.executable, '-m', 'launch.pipeline', '--config=configs/smoke.py', *flags],
       cwd=ROOT,
-      env=os.environ
-      | {'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'compiled'), 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
+      env=environment,
       capture_output=True,
       text=True,
     )
