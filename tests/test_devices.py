@@ -46,11 +46,9 @@ def test_a_step_of_training_is_that_of_one_device(found, name, number):
 def test_images_are_encoded_as_by_one_device_each_once(found):
   order = np.arange(test_encode_refill.NUM_IMAGES)
   one, several = found[1], found[4]
-  for name in ('encode', 'encode_step'):
-    np.testing.assert_array_equal(np.sort(several[f'{name}/positions']), order)
-    np.testing.assert_allclose(several[f'{name}/error'], one[f'{name}/error'], atol=1e-5)
-  # Over many steps Adam amplifies what rounding does to small gradients, so latents are those of a step.
-  np.testing.assert_allclose(several['encode_step/w'], one['encode_step/w'], atol=1e-5)
+  np.testing.assert_array_equal(np.sort(several['encode/positions']), order)
+  for name in ('encode/error', 'encode/w'):
+    np.testing.assert_allclose(several[name], one[name], atol=1e-6)
 
 
 @SEVERAL
