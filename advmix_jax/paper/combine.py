@@ -26,8 +26,10 @@ def with_recorded(file: Path, new: Record) -> Record:
   if not file.exists():
     return new
   old = read_record(file)
+  if old.get('configuration') != new['configuration']:
+    return new
   before, now = accuracies(old), accuracies(new)
-  if old.get('configuration') != new['configuration'] or before.keys() <= now.keys():
+  if before.keys() <= now.keys():
     return new
   if now.items() <= before.items():
     return old  # They were added before.

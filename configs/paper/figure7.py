@@ -7,7 +7,8 @@ sigma 0 RandMix 99.1 and AdvMix 99.2 % (paper, Table 1).
 
 Variants:
   cpu: sigma 0, 0.2, 0.4, the classifier on 2,500 images; two cores (--slots=2). A seed is the whole chain,
-    generator included. docs/results.md has what it gave when a seed was the classifier's alone.
+    generator included. A run takes 23 minutes of a core that trains the generator on 170 images a second, so
+    nine runs two hours of two such; docs/results.md has what they gave.
   paper: sigma 0 to 0.4 in steps of 0.05, all 60,000 images, the paper's attack and epochs; a seed is the
     whole chain, generator included. For accelerators: 27 runs. Not run yet.
   paper_exact: the paper's encoder as well, 2,000 steps with VGG-16 features, whose ImageNet weights
