@@ -96,18 +96,16 @@ def _folder(variable: str) -> pathlib.Path:
 
 
 @pytest.fixture(scope='session')
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> str:
-  """Folder of compiled programs, which the commands of all tests share, and nothing else."""
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+  """Of commands, without optimisations: most of their time is compiling.
+
+  All tests share a folder of compiled programs, and nothing else does.
+  """
   folder = tmp_path_factory.getbasetemp()
   if 'PYTEST_XDIST_WORKER' in os.environ:
     folder = folder.parent  # Each worker has a folder in there.
-  return str(folder / 'compiled')
-
-
-@pytest.fixture(scope='session')
-def environment(compiled: str) -> dict[str, str]:
-  """Of commands. Without optimisations: most of their time is compiling."""
-  return os.environ | {'JAX_COMPILATION_CACHE_DIR': compiled, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
+  compiled = {'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled')}
+  return os.environ | compiled | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
 
 
 @pytest.fixture(scope='module')
