@@ -38,7 +38,7 @@ TEXTS = {
 }
 
 
-def rows(settings, accuracies, sd=0.003, seeds=3, **more):
+def rows(settings, means, sd=0.003, seeds=3, **more):
   return [
     {
       'setting': setting,
@@ -48,7 +48,7 @@ def rows(settings, accuracies, sd=0.003, seeds=3, **more):
       'seeds': [*range(seeds)],
     }
     | more
-    for method, values in accuracies.items()
+    for method, values in means.items()
     for setting, value in zip(settings, values, strict=True)
   ]
 
@@ -112,14 +112,54 @@ def test_the_standard_error_is_that_of_the_mean_and_of_the_test_images():
   """0.06 above, sd 0.03 of nine seeds each: sqrt(2) of 0.01; 100 images of which half are right: 0.05."""
   pair = {'randmix': (0.5, 0.5, 0.5), 'advmix': (0.56, 0.56, 0.56)}
   found = rows(COLUMNS, pair, sd=0.03, seeds=9)
-  table = claims.Table(found)
-  assert table.error('unbiased', 'advmix') == pytest.approx(0.01)
-  difference = table.difference('', ('unbiased', 'advmix'), ('unbiased', 'randmix'))
+  difference = lead(found)
   assert difference.value == pytest.approx(0.06) and difference.error == pytest.approx(0.01 * 2**0.5)
   assert verdict('table1', 'randmix', found)[0] == 'holds'
   few = rows(COLUMNS, pair, sd=0.03, seeds=9, num_examples=100)
-  assert claims.Table(few).error('unbiased', 'randmix') == pytest.approx((0.01**2 + 0.05**2) ** 0.5)
+  of_images = (0.5 * 0.5 + 0.56 * 0.44) / 100
+  assert lead(few).error == pytest.approx((2 * 0.01**2 + of_images) ** 0.5)
   assert verdict('table1', 'randmix', few)[0] == 'within noise'
+
+
+def lead(found):
+  return claims.Table(found).difference('', [('unbiased', 'advmix')], [('unbiased', 'randmix')])
+
+
+def test_a_difference_is_taken_within_each_seed():
+  """0.02 in each of three seeds, however far these are apart."""
+  randmix, advmix = {'accuracies': [0.5, 0.7, 0.9]}, {'accuracies': [0.52, 0.72, 0.92]}
+  found = [
+    *rows(COLUMNS, {'randmix': (0.7,) * 3}, sd=0.2, **randmix),
+    *rows(COLUMNS, {'advmix': (0.72,) * 3}, sd=0.2, **advmix),
+  ]
+  assert lead(found).value == pytest.approx(0.02) and lead(found).error == pytest.approx(0.0, abs=1e-9)
+  found[0] |= {'accuracies': [0.5, 0.69, 0.91]}  # 0.02, 0.03 and 0.01.
+  assert lead(found).error == pytest.approx(0.01 / 3**0.5)
+
+
+def test_rows_of_other_seeds_are_taken_as_independent():
+  found = [
+    *rows(COLUMNS, {'randmix': (0.7,) * 3}, sd=0.03, seeds=3, accuracies=[0.67, 0.7, 0.73]),
+    *rows(COLUMNS, {'advmix': (0.7,) * 3}, sd=0.04, seeds=2, accuracies=[0.66, 0.74]),
+  ]
+  assert lead(found).error == pytest.approx((0.03**2 / 3 + 0.04**2 / 2) ** 0.5)
+
+
+def test_the_gap_of_gaps_is_taken_within_each_seed():
+  """In every seed AdvMix leads by 0.1 more where the generator is more biased."""
+  seeds = {'less biased': [0.9, 0.7], 'more biased': [0.5, 0.8], 'unbiased': [0.9, 0.8]}
+  leads = {'unbiased': 0.0, 'less biased': 0.1, 'more biased': 0.2}
+  found = [
+    row
+    for setting, values in seeds.items()
+    for method, more in (('randmix', 0.0), ('advmix', leads[setting]))
+    for accuracies in [[value + more for value in values]]
+    for row in rows([setting], {method: (sum(accuracies) / 2,)}, sd=0.1, seeds=2, accuracies=accuracies)
+  ]
+  assert verdict('table1', 'lead', found) == (
+    'holds',
+    'gap less biased − gap unbiased = +10.0 ± 0.0; gap more biased − gap less biased = +10.0 ± 0.0',
+  )
 
 
 def test_two_standard_errors_are_the_border():

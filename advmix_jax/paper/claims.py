@@ -3,13 +3,15 @@
 A claim is a number of comparisons, each "this difference is above 0". One that is off 0 by more than two
 standard errors settles itself; the claim fails if one of them fails, and holds if all of them hold.
 
-The standard error of an accuracy has two parts, added in squares: that of the mean over seeds, and that of a
-share of so many test images, where the rows say how many: the seeds share these, so more seeds do not shrink
-it. Methods are taken as independent; as they share the images too, differences are rather surer than that.
+The standard error of a difference has two parts, added in squares. One is that of the mean over seeds: of the
+difference within each seed where the rows have the same seeds, as methods then share data and generator. The
+other is that of a share of so many test images, where the rows say how many: the seeds share these, so more
+seeds do not shrink it. Here rows are taken as independent; as they share the images, differences are surer.
 """
 
 import itertools
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +24,9 @@ KEEPS = 0.01  # AdvMix keeps its accuracy if it loses less; ours, the paper's lo
 MIXES = ('randmix', 'advmix')
 ONE_SEED = ' (one seed: its spread is not known and left out)'
 OTHERS = ('nominal', 'mixup', 'at')
+
+Row = Mapping[str, Any]
+Place = tuple[str, str]  # Setting and method.
 
 
 class Missing(Exception):
@@ -55,10 +60,10 @@ class Table:
   """Rows of one result by setting and method.
 
   Args:
-    rows: as the record has them; `num_examples` may be missing.
+    rows: as the record has them; `num_examples` and `accuracies` may be missing.
   """
 
-  def __init__(self, rows: Sequence[Mapping[str, Any]]):
+  def __init__(self, rows: Sequence[Row]):
     self._rows = {(row['setting'], row['method']): row for row in rows}
 
   @property
@@ -80,31 +85,43 @@ class Table:
 
   def mean(self, setting: str, method: str) -> float:
     """Raises `Missing`."""
-    if (setting, method) not in self._rows:
+    return self._row((setting, method))['accuracy_mean']
+
+  def difference(
+    self, name: str, above: Sequence[Place], below: Sequence[Place], shift: float = 0.0
+  ) -> Difference:
+    """The sum of the accuracies `above`, less those `below`, plus `shift`. Raises `Missing`."""
+    rows = [(1, self._row(place)) for place in above] + [(-1, self._row(place)) for place in below]
+    value = sum(sign * row['accuracy_mean'] for sign, row in rows) + shift
+    return Difference(name, value, math.sqrt(variance_of_seeds(rows) + variance_of_images(rows)))
+
+  def _row(self, place: Place) -> Row:
+    if place not in self._rows:
       raise Missing
-    return self._rows[setting, method]['accuracy_mean']
-
-  def error(self, setting: str, method: str) -> float:
-    """Standard error of the mean; see above."""
-    row = self._rows[setting, method]
-    mean, sd, examples = row['accuracy_mean'], row.get('accuracy_sd'), row.get('num_examples')
-    of_seeds = 0.0 if sd is None else sd**2 / len(row['seeds'])
-    of_images = mean * (1 - mean) / examples if examples else 0.0
-    return math.sqrt(of_seeds + of_images)
-
-  def difference(self, name: str, above: tuple[str, str], below: tuple[str, str]) -> Difference:
-    """Between two rows, each (setting, method)."""
-    value = self.mean(*above) - self.mean(*below)
-    return Difference(name, value, math.hypot(self.error(*above), self.error(*below)))
+    return self._rows[place]
 
   def best(self, setting: str, methods: Sequence[str], worst: bool = False) -> str:
     """The method with the highest accuracy, or the lowest."""
     return (min if worst else max)(methods, key=lambda method: self.mean(setting, method))
 
 
+def variance_of_seeds(rows: Sequence[tuple[int, Row]]) -> float:
+  """Of the mean over seeds of the sum of rows, each with its sign."""
+  seeds = rows[0][1]['seeds']
+  if len(seeds) > 1 and all(row['seeds'] == seeds and 'accuracies' in row for _, row in rows):
+    signed = [[sign * accuracy for accuracy in row['accuracies']] for sign, row in rows]
+    return statistics.variance(map(sum, zip(*signed, strict=True))) / len(seeds)
+  return sum((row.get('accuracy_sd') or 0.0) ** 2 / len(row['seeds']) for _, row in rows)
+
+
+def variance_of_images(rows: Sequence[tuple[int, Row]]) -> float:
+  shares = [(row['accuracy_mean'], row.get('num_examples')) for _, row in rows]
+  return sum(mean * (1 - mean) / examples for mean, examples in shares if examples)
+
+
 def mixes_beat_others(table: Table) -> list[Difference]:
   return [
-    table.difference(f'{setting}: {mix} − {other}', (setting, mix), (setting, other))
+    table.difference(f'{setting}: {mix} − {other}', [(setting, mix)], [(setting, other)])
     for setting in table.settings
     for mix in MIXES
     for other in OTHERS
@@ -116,24 +133,25 @@ def gap_closes(table: Table) -> list[Difference]:
 
   The gap is between the worse of RandMix and AdvMix and the best of the others.
   """
-  gaps = []
-  for setting in sorted(table.settings, key=lambda name: float(name.split('=')[1])):
-    best, worst = table.best(setting, OTHERS), table.best(setting, MIXES, worst=True)
-    gaps.append((setting, table.difference('', (setting, worst), (setting, best))))
-  if len(gaps) < 2:
+  settings = sorted(table.settings, key=lambda name: float(name.split('=')[1]))
+  if len(settings) < 2:
     raise Missing
 
-  def narrows(before: tuple[str, Difference], after: tuple[str, Difference]) -> Difference:
-    (low, a), (high, b) = before, after
-    return Difference(f'gap at {low} − gap at {high}', a.value - b.value, math.hypot(a.error, b.error))
+  def narrows(low: str, high: str) -> Difference:
+    (low_mix, low_other), (high_mix, high_other) = (
+      ((setting, table.best(setting, MIXES, worst=True)), (setting, table.best(setting, OTHERS)))
+      for setting in (low, high)
+    )
+    return table.difference(f'gap at {low} − gap at {high}', [low_mix, high_other], [low_other, high_mix])
 
-  steps = [narrows(*pair) for pair in itertools.pairwise(gaps)]
-  return [narrows(gaps[0], gaps[-1]), *(step for step in steps if step.verdict == FAILS and len(steps) > 1)]
+  steps = [narrows(*pair) for pair in itertools.pairwise(settings)]
+  whole = narrows(settings[0], settings[-1])
+  return [whole, *(step for step in steps if step.verdict == FAILS and len(steps) > 1)]
 
 
 def at_beats_nominal_and_mixup(table: Table) -> list[Difference]:
   return [
-    table.difference(f'{setting}: at − {other}', (setting, 'at'), (setting, other))
+    table.difference(f'{setting}: at − {other}', [(setting, 'at')], [(setting, other)])
     for setting in table.settings
     for other in ('nominal', 'mixup')
   ]
@@ -141,30 +159,32 @@ def at_beats_nominal_and_mixup(table: Table) -> list[Difference]:
 
 def advmix_not_below_randmix(table: Table) -> list[Difference]:
   return [
-    table.difference(f'{setting}: advmix − randmix', (setting, 'advmix'), (setting, 'randmix'))
+    table.difference(f'{setting}: advmix − randmix', [(setting, 'advmix')], [(setting, 'randmix')])
     for setting in (UNBIASED, LESS_BIASED, MORE_BIASED)
   ]
 
 
 def gap_grows_with_bias(table: Table) -> list[Difference]:
-  gaps = advmix_not_below_randmix(table)
   return [
-    Difference(f'gap {more} − gap {less}', b.value - a.value, math.hypot(a.error, b.error))
-    for (less, a), (more, b) in (
-      ((UNBIASED, gaps[0]), (LESS_BIASED, gaps[1])),
-      ((LESS_BIASED, gaps[1]), (MORE_BIASED, gaps[2])),
+    table.difference(
+      f'gap {more} − gap {less}',
+      [(more, 'advmix'), (less, 'randmix')],
+      [(more, 'randmix'), (less, 'advmix')],
     )
+    for less, more in itertools.pairwise((UNBIASED, LESS_BIASED, MORE_BIASED))
   ]
 
 
 def randmix_loses(table: Table) -> list[Difference]:
-  loss = table.difference('', (UNBIASED, 'randmix'), (RED_999, 'randmix'))
-  return [Difference('loss of randmix − 15', loss.value - LOSES, loss.error)]
+  """More than `LOSES`."""
+  above, below = [(UNBIASED, 'randmix')], [(RED_999, 'randmix')]
+  return [table.difference('loss of randmix − 15', above, below, -LOSES)]
 
 
 def advmix_keeps(table: Table) -> list[Difference]:
-  loss = table.difference('', (UNBIASED, 'advmix'), (RED_999, 'advmix'))
-  return [Difference('1 − loss of advmix', KEEPS - loss.value, loss.error)]
+  """All but `KEEPS`."""
+  above, below = [(RED_999, 'advmix')], [(UNBIASED, 'advmix')]
+  return [table.difference('1 − loss of advmix', above, below, KEEPS)]
 
 
 def advmix_best_perturbed(table: Table) -> list[Difference]:
@@ -172,7 +192,7 @@ def advmix_best_perturbed(table: Table) -> list[Difference]:
   if 'nominal' not in others or 'randmix' not in others:
     raise Missing
   return [
-    table.difference(f'{setting}: advmix − {other}', (setting, 'advmix'), (setting, other))
+    table.difference(f'{setting}: advmix − {other}', [(setting, 'advmix')], [(setting, other)])
     for setting in table.settings
     for other in [table.best(setting, others)]
   ]
@@ -180,14 +200,14 @@ def advmix_best_perturbed(table: Table) -> list[Difference]:
 
 def advmix_clean(table: Table) -> list[Difference]:
   return [
-    table.difference(f'{setting}: advmix − nominal', (setting, 'advmix'), (setting, 'nominal'))
+    table.difference(f'{setting}: advmix − nominal', [(setting, 'advmix')], [(setting, 'nominal')])
     for setting in table.settings
   ]
 
 
 def at_loses_on_celeba(table: Table) -> list[Difference]:
   return [
-    table.difference(f'{setting}: nominal − {at}', (setting, 'nominal'), (setting, at))
+    table.difference(f'{setting}: nominal − {at}', [(setting, 'nominal')], [(setting, at)])
     for setting in table.settings
     for at in ('at 4/255', 'at 8/255')
   ]
@@ -226,7 +246,7 @@ CLAIMS = (
 )
 
 
-def check(result: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def check(result: str, rows: Sequence[Row]) -> list[dict[str, str]]:
   """The claims about a result: `claim`, `verdict`, and `numbers` in points with their standard errors."""
   table = Table(rows)
   return [judge(claim, table) for claim in CLAIMS if claim.result == result]

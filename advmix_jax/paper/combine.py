@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from advmix_jax.paper import claims
 from advmix_jax.paper.record import distinct, read_record
 from advmix_jax.paper.rows import make_row
 from advmix_jax.types import BadInputError
@@ -68,14 +67,12 @@ def combined(old: Record, new: Record) -> Record:
   """One record of two that have no run in common."""
   # Runs of the same seeds are of one plan, each record having what the other lacks of it.
   planned = max if seeds_of(old) & seeds_of(new) else sum
-  rows = combined_rows([*old['rows'], *new['rows']], planned)
   first, *others = distinct(
     [given for record in (old, new) for given in (record['versions'], *record['other_versions'])]
   )
   stages = sorted(old['seconds'].keys() | new['seconds'].keys())
   return dict(new) | {
-    'rows': rows,
-    'claims': claims.check(new['name'], rows),
+    'rows': combined_rows([*old['rows'], *new['rows']], planned),
     'commit': joined(', ', old['commit'], new['commit']),
     'machine': joined('; ', old['machine'], new['machine']),
     'versions': first,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from advmix_jax.paper import claims
 from advmix_jax.paper.published import RESULTS
 from advmix_jax.paper.record import read_record
 from advmix_jax.progress import clock
@@ -20,8 +21,9 @@ its figure, by the command that is named with it and `--record=FOLDER`. Accuraci
 deviation over n seeds; differences are ours − the paper's, in points. The time is that of all stages of all
 runs, one after the other.
 
-A claim holds if every difference that it asserts is above 0 by more than two standard errors (over seeds, and
-of the number of test images), and fails if one is below 0 by as much; otherwise it is within noise.
+A claim holds if every difference that it asserts is above 0 by more than two standard errors (of its mean
+over seeds, and of the number of test images), and fails if one is below 0 by as much; otherwise it is within
+noise.
 """
 COLUMNS = (
   'setting',
@@ -70,11 +72,11 @@ def percent(value: float | None) -> str:
 
 def claims_table(record: Record) -> str:
   """Markdown of the claims; '' if there are none about this result."""
-  if not record['claims']:
+  judged = claims.check(record['name'], record['rows'])
+  if not judged:
     return ''
   lines = ['| claim | verdict | numbers, in points ± standard error |', '|---|---|---|']
-  for claim in record['claims']:
-    lines.append(f'| {claim["claim"]} | {claim["verdict"]} | {claim["numbers"]} |')
+  lines += [f'| {claim["claim"]} | {claim["verdict"]} | {claim["numbers"]} |' for claim in judged]
   return '\n'.join(lines)
 
 
@@ -182,5 +184,6 @@ def summary(records: Sequence[Record]) -> str:
   lines = ['| | claim | verdict |', '|---|---|---|']
   for record in sorted(records, key=lambda record: list(RESULTS).index(record['name'])):
     title = f'{RESULTS[record["name"]].title}, `{record["variant"]}`'
-    lines += [f'| {title} | {claim["claim"]} | {claim["verdict"]} |' for claim in record['claims']]
+    judged = claims.check(record['name'], record['rows'])
+    lines += [f'| {title} | {claim["claim"]} | {claim["verdict"]} |' for claim in judged]
   return '\n'.join(lines) + '\n' if len(lines) > 2 else ''

@@ -1,4 +1,4 @@
-"""What was run, as `docs/results/NAME.json` has it: rows, claims, and all that one needs to run it again."""
+"""What was run, as `docs/results/NAME.json` has it: rows, and all that one needs to run it again."""
 
 import json
 import platform
@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from advmix_jax.paper import claims
 from advmix_jax.paper.published import RESULTS
 from advmix_jax.paper.rows import make_rows
 from advmix_jax.stages import clock
@@ -22,7 +21,6 @@ NOT_NOTED = 'not noted'
 NOTES = 'reproduce.json'  # In the sweep's folder: where and with which code its runs were begun.
 KEYS: dict[str, type] = {
   'rows': list,
-  'claims': list,
   'command': str,
   'commit': str,
   'versions': dict,
@@ -64,7 +62,6 @@ def make_record(
   if not done:
     raise BadInputError(f'--workdir={out}: no run is done, expected at least one with results')
   notes = read_notes(out)
-  rows = make_rows(out, plan, seen, RESULTS[name])
   seconds = stage_seconds(out, plan)
   versions = [read_json(out / task.folder / 'versions.json') for task in done]
   first, *others = distinct(versions)
@@ -72,8 +69,7 @@ def make_record(
     'name': name,
     'variant': variant,
     'configuration': configuration(plan),
-    'rows': rows,
-    'claims': claims.check(name, rows),
+    'rows': make_rows(out, plan, seen, RESULTS[name]),
     'command': command,
     'commit': ', '.join(dict.fromkeys(given['commit'] for given in notes)) or NOT_NOTED,
     'machine': '; '.join(dict.fromkeys(given['machine'] for given in notes)) or NOT_NOTED,
