@@ -25,6 +25,10 @@ def recorded(
   return json.loads((results / 'table2.json').read_text())
 
 
+def counts(record):
+  return [len(record['runs'][key]) for key in ('done', 'planned')]
+
+
 def test_seeds_run_apart_give_the_rows_of_one_sweep(tmp_path):
   whole = recorded(tmp_path / 'all', tmp_path / 'whole', 0, 1, 2)
   first = recorded(tmp_path / 'here', tmp_path / 'parts', 1)
@@ -41,18 +45,26 @@ def test_runs_that_a_record_lacks_of_its_seeds_are_added(tmp_path):
   """The last run of one sweep is made elsewhere."""
   whole = recorded(tmp_path / 'all', tmp_path / 'whole', 0, 1, 2)
   first = recorded(tmp_path / 'here', tmp_path / 'parts', 0, 1, 2, leave_out=(8,))
-  assert first['runs'] == [8, 9] and [row['seeds'] for row in first['rows']][-1] == [0, 1]
+  assert counts(first) == [8, 9] and [row['seeds'] for row in first['rows']][-1] == [0, 1]
   rest = recorded(tmp_path / 'there', tmp_path / 'rest', 2, leave_out=(0, 1))
-  assert rest['runs'] == [1, 3] and {row['setting'] for row in rest['rows']} == {'99.9 % red'}
+  assert counts(rest) == [1, 3] and {row['setting'] for row in rest['rows']} == {'99.9 % red'}
   together = combine.with_recorded(tmp_path / 'parts' / 'table2.json', rest)
-  assert together['rows'] == whole['rows'] and together['runs'] == [9, 9] == whole['runs']
+  assert together['rows'] == whole['rows'] and counts(together) == [9, 9] == counts(whole)
+
+
+def test_a_seed_of_a_sweep_that_was_stopped_is_added_from_one_of_that_seed_alone(tmp_path):
+  """What was planned in both is not counted twice."""
+  first = recorded(tmp_path / 'here', tmp_path / 'parts', 0, 1, 2, leave_out=(6, 7, 8))
+  assert counts(first) == [6, 9]
+  both = recorded(tmp_path / 'there', tmp_path / 'parts', 2)
+  assert counts(both) == [9, 9] and all(row['planned'] == [0, 1, 2] for row in both['rows'])
 
 
 def test_the_folder_of_a_sweep_has_its_own_seeds_alone(tmp_path):
   recorded(tmp_path / 'here', tmp_path / 'parts', 1)
   recorded(tmp_path / 'there', tmp_path / 'parts', 0, 2)
   own = json.loads((tmp_path / 'there' / 'table2.json').read_text())
-  assert own['rows'][0]['seeds'] == [0, 2] and own['runs'] == [6, 6]
+  assert own['rows'][0]['seeds'] == [0, 2] and counts(own) == [6, 6]
 
 
 def test_seeds_that_were_added_before_are_not_added_again(tmp_path):
@@ -74,14 +86,14 @@ def test_other_accuracies_of_some_of_the_seeds_are_refused(tmp_path):
 def test_seeds_that_were_run_again_with_others_replace_the_record(tmp_path):
   recorded(tmp_path / 'here', tmp_path / 'results', 0)
   found = recorded(tmp_path / 'again', tmp_path / 'results', 0, 1, accuracy=lambda *place: 0.5)
-  assert found['runs'] == [6, 6] and {row['accuracy_mean'] for row in found['rows']} == {0.5}
+  assert counts(found) == [6, 6] and {row['accuracy_mean'] for row in found['rows']} == {0.5}
 
 
 def test_some_of_the_seeds_and_others_are_refused(tmp_path):
   recorded(tmp_path / 'here', tmp_path / 'results', 0, 1)
   recorded(tmp_path / 'there', tmp_path / 'elsewhere', 1, 2)
   new = json.loads((tmp_path / 'elsewhere' / 'table2.json').read_text())
-  with pytest.raises(BadInputError, match='table2.json has the seeds 0, 1 .*, here are 1, 2: expected none'):
+  with pytest.raises(BadInputError, match='table2.json has the seeds 0, 1 .*, here are 1, 2: expected runs'):
     combine.with_recorded(tmp_path / 'results' / 'table2.json', new)
 
 
@@ -106,14 +118,19 @@ def test_where_and_with_what_each_part_was_run_is_kept():
     'other_versions': [],
     'wall_seconds': 5.0,
     'seconds': {'train': 5.0},
-    'runs': [3, 3],
+    'runs': {'done': ['a'], 'planned': ['a', 'b']},
   }
-  other = part | {'commit': 'abc, def', 'machine': 'B, 8 cores', 'versions': {'python': '3.12'}}
+  other = part | {
+    'runs': {'done': ['b'], 'planned': ['b', 'c']},
+    'commit': 'abc, def',
+    'machine': 'B, 8 cores',
+    'versions': {'python': '3.12'},
+  }
   found = combine.combined(part, other | {'wall_seconds': 7.0, 'seconds': {'train': 4.0, 'encode': 3.0}})
   assert (found['commit'], found['machine']) == ('abc, def', 'A, 2 cores; B, 8 cores')
   assert (found['versions'], found['other_versions']) == ({'python': '3.11'}, [{'python': '3.12'}])
   assert found['wall_seconds'] == 12.0 and found['seconds'] == {'train': 9.0, 'encode': 3.0}
-  assert found['runs'] == [6, 6]
+  assert found['runs'] == {'done': ['a', 'b'], 'planned': ['a', 'b', 'c']}
 
 
 @pytest.mark.parametrize('given, words', [('3', "'3', expected some of 0, 1"), ('', "'', expected some")])

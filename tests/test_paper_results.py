@@ -122,7 +122,12 @@ def test_rows_are_means_over_seeds_beside_the_papers_number(folder):
   ]
   row = next(row for row in found if (row['setting'], row['method']) == ('99.9 % red', 'randmix'))
   assert row['accuracy_mean'] == pytest.approx(0.55) and row['accuracy_sd'] == pytest.approx(0.01)
-  assert (row['seeds'], row['planned'], row['num_examples'], row['paper']) == ([0, 1, 2], 3, 10_000, 0.5356)
+  assert (row['seeds'], row['planned'], row['num_examples'], row['paper']) == (
+    [0, 1, 2],
+    [0, 1, 2],
+    10_000,
+    0.5356,
+  )
   assert found[0]['paper'] is None
 
 
@@ -130,7 +135,8 @@ def test_a_record_says_what_was_run(folder):
   found = json.loads((rendered(folder) / 'table2.json').read_text())
   assert found['command'] == 'python -m launch.reproduce table2:cpu --workdir=runs/table2'
   assert (found['commit'], found['machine']) == ('abc123', 'A processor, 2 cores, Linux')
-  assert found['versions'] == VERSIONS and found['runs'] == [9, 9] and found['seed_keys'] == ['seed']
+  assert found['versions'] == VERSIONS and found['seed_keys'] == ['seed']
+  assert len(found['runs']['done']) == len(set(found['runs']['planned'])) == 9
   # Nine members of 5.01 s; their diagnoses are no part of it.
   assert found['wall_seconds'] == pytest.approx(9 * 5.01)
   assert found['seconds'] == pytest.approx({'train_gan': 0.09, 'train': 45.0})
@@ -167,7 +173,7 @@ def test_rendering_again_gives_the_same_bytes(folder):
 def test_runs_that_are_not_done_are_left_out_and_counted(tmp_path):
   finish(tmp_path / 'part', planned('table2', 'cpu'), table_2, leave_out=range(4, 9))
   found = json.loads((rendered(tmp_path / 'part') / 'table2.json').read_text())
-  assert found['runs'] == [4, 9]
+  assert (len(found['runs']['done']), len(found['runs']['planned'])) == (4, 9)
   seeds = {row['setting']: len(row['seeds']) for row in found['rows']}
   assert seeds == {'unbiased': 2, '99 % red': 1, '99.9 % red': 1}
   assert (
@@ -214,7 +220,7 @@ def test_several_classifiers_of_one_run_count_as_seeds(tmp_path):
   results = {'methods': {'advmix': both[0] | {'clean_accuracy': 0.6, 'per_seed': both}}}
   (tmp_path / member.folder / 'results.json').write_text(json.dumps(results))
   (row,) = rows.make_rows(tmp_path, alone, {member.name: state.Seen('done')}, published.RESULTS['table2'])
-  assert (row['accuracy_mean'], row['seeds'], row['planned']) == (pytest.approx(0.6), [0, 1], 2)
+  assert row['accuracy_mean'] == pytest.approx(0.6) and row['seeds'] == row['planned'] == [0, 1]
   assert row['accuracy_sd'] == pytest.approx(0.02**0.5)
 
 

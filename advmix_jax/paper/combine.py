@@ -1,6 +1,6 @@
 """Records of the same table whose runs were made apart, such as on machines that share no folder, as one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,7 @@ def with_recorded(file: Path, new: Record) -> Record:
 
   Args:
     file: a record, or nothing: of another configuration, or without a run that `new` lacks, it adds nothing.
-    new: as `record.make_record` makes it. Its seeds are others than those of `file`, or the same or some of
-      them, with runs that `file` lacks.
+    new: as `record.make_record` makes it, of runs that `file` lacks, or of all that it has and perhaps more.
 
   Raises:
     BadInputError: `file` is no record, or has some of the runs, with other accuracies or others besides.
@@ -32,22 +31,12 @@ def with_recorded(file: Path, new: Record) -> Record:
     return new
   if now.items() <= before.items():
     return old  # They were added before.
-  if before.keys() & now.keys() or share_some(old, new):
+  if before.keys() & now.keys():
     raise BadInputError(
-      f'{file} has the seeds {listed(old)} of this configuration, here are {listed(new)}: expected none of '
-      'them, or all, or runs that it lacks, or the accuracies that it has'
+      f'{file} has the seeds {listed(old)} of this configuration, here are {listed(new)}: expected runs that '
+      'it lacks, or all that it has, or the accuracies that it has'
     )
   return combined(old, new)
-
-
-def share_some(old: Record, new: Record) -> bool:
-  """Whether each has seeds that the other has not, and they share others."""
-  before, now = seeds_of(old), seeds_of(new)
-  return bool(before & now) and not (before <= now or now <= before)
-
-
-def seeds_of(record: Record) -> set[int]:
-  return {seed for row in record['rows'] for seed in row['seeds']}
 
 
 def accuracies(record: Record) -> dict[tuple[str, str, int], float]:
@@ -60,26 +49,24 @@ def accuracies(record: Record) -> dict[tuple[str, str, int], float]:
 
 
 def listed(record: Record) -> str:
-  return ', '.join(map(str, sorted(seeds_of(record))))
+  return ', '.join(map(str, sorted({seed for row in record['rows'] for seed in row['seeds']})))
 
 
 def combined(old: Record, new: Record) -> Record:
   """One record of two that have no run in common."""
-  # Runs of the same seeds are of one plan, each record having what the other lacks of it.
-  planned = max if seeds_of(old) & seeds_of(new) else sum
   first, *others = distinct(
     [given for record in (old, new) for given in (record['versions'], *record['other_versions'])]
   )
   stages = sorted(old['seconds'].keys() | new['seconds'].keys())
   return dict(new) | {
-    'rows': combined_rows([*old['rows'], *new['rows']], planned),
+    'rows': combined_rows([*old['rows'], *new['rows']]),
     'commit': joined(', ', old['commit'], new['commit']),
     'machine': joined('; ', old['machine'], new['machine']),
     'versions': first,
     'other_versions': others,
     'wall_seconds': old['wall_seconds'] + new['wall_seconds'],
     'seconds': {stage: old['seconds'].get(stage, 0.0) + new['seconds'].get(stage, 0.0) for stage in stages},
-    'runs': [old['runs'][0] + new['runs'][0], planned([old['runs'][1], new['runs'][1]])],
+    'runs': {key: sorted({*old['runs'][key], *new['runs'][key]}) for key in ('done', 'planned')},
   }
 
 
@@ -88,7 +75,7 @@ def joined(separator: str, *lists: str) -> str:
   return separator.join(dict.fromkeys(separator.join(lists).split(separator)))
 
 
-def combined_rows(rows: list[dict[str, Any]], planned: Callable[[list[int]], int]) -> list[dict[str, Any]]:
+def combined_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
   """A row for each setting and method, in the order in which settings first come."""
   places: dict[tuple[str, str], list[dict[str, Any]]] = {}
   for row in rows:
@@ -98,7 +85,7 @@ def combined_rows(rows: list[dict[str, Any]], planned: Callable[[list[int]], int
     make_row(
       *place,
       sorted(pair for part in parts for pair in zip(part['seeds'], part['accuracies'], strict=True)),
-      planned([part['planned'] for part in parts]),
+      sorted({seed for part in parts for seed in part['planned']}),
       parts[0]['num_examples'],
       parts[0]['paper'],
     )

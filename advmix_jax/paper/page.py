@@ -59,7 +59,7 @@ def table(record: Record) -> str:
       percent(paper),
       f'{100 * mean:.1f}' + ('' if sd is None else f' ± {100 * sd:.1f}'),
       '' if paper is None else f'{100 * (mean - paper):+.1f}',
-      str(len(seeds)) + (f' of {row["planned"]}' if len(seeds) < row['planned'] else ''),
+      str(len(seeds)) + (f' of {len(row["planned"])}' if len(seeds) < len(row['planned']) else ''),
     ]
     lines.append('| ' + ' | '.join(cells) + ' |')
   return '\n'.join(lines)
@@ -82,7 +82,7 @@ def claims_table(record: Record) -> str:
 
 def facts(record: Record) -> str:
   """Where the numbers are from."""
-  done, planned = record['runs']
+  done, planned = (len(record['runs'][key]) for key in ('done', 'planned'))
   by_stage = ', '.join(f'{stage} {clock(seconds)}' for stage, seconds in sorted(record['seconds'].items()))
   used = ', '.join(map(str, sorted({seed for row in record['rows'] for seed in row['seeds']})))
   scope = SEEDS if record['setup'] else {'seed': 'all that is drawn'}  # Figure 4 has no stages.
@@ -151,7 +151,8 @@ def as_csv(record: Record) -> str:
     paper = row['paper']
     difference = None if paper is None else round(row['accuracy_mean'] - paper, 6)
     seeds = ' '.join(map(str, row['seeds']))
-    writer.writerow(dict(row) | {'difference': difference, 'n': len(row['seeds']), 'seeds': seeds})
+    shown = {'difference': difference, 'n': len(row['seeds']), 'planned': len(row['planned']), 'seeds': seeds}
+    writer.writerow(dict(row) | shown)
   return buffer.getvalue()
 
 

@@ -26,7 +26,7 @@ KEYS: dict[str, type] = {
   'versions': dict,
   'machine': str,
 }
-KEYS |= {'variant': str, 'wall_seconds': float, 'seed_keys': list, 'seconds': dict, 'runs': list}
+KEYS |= {'variant': str, 'wall_seconds': float, 'seed_keys': list, 'seconds': dict, 'runs': dict}
 KEYS |= {'other_versions': list, 'setup': dict}
 
 
@@ -79,7 +79,10 @@ def make_record(
     'wall_seconds': sum(seconds.values()),
     'seconds': seconds,
     'seed_keys': seed_keys(plan) or ['seed'],
-    'runs': [len(done), len(plan.members)],
+    'runs': {  # By what their results depend on.
+      'done': sorted(task.hash for task in done),
+      'planned': sorted(task.hash for task in plan.members),
+    },
   }
 
 

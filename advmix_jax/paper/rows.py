@@ -7,7 +7,7 @@ A row is a dictionary, as it stands in the record:
     accuracy_sd         of the sample; None of one seed
     seeds               list of them
     accuracies          of each seed
-    planned             number of seeds there will be
+    planned             seeds there will be
     num_examples        test images behind each accuracy; the same ones for every seed
     paper               the paper's accuracy, in [0, 1]; None if it has none
 """
@@ -37,14 +37,14 @@ def make_rows(out: Path, plan: Plan, seen: Mapping[str, Seen], result: Result) -
     result: which measure, and the paper's numbers.
   """
   values: dict[tuple[str, str], list[tuple[int, float]]] = {}
-  planned: dict[tuple[str, str], int] = {}
+  planned: dict[tuple[str, str], list[int]] = {}
   counts: dict[tuple[str, str], int] = {}
   for task in plan.members:
     config = plan.configs[task.name]
     setting, seeds = result.setting_of(config), seeds_of(config)
     for method in methods_of(config):
       place = setting, result.method_of(config, method)
-      planned[place] = planned.get(place, 0) + len(seeds)
+      planned.setdefault(place, []).extend(seeds)
       if seen[task.name].state == DONE:
         found = measured(read_json(out / task.folder / 'results.json'), method)
         each = found.get('per_seed', [found])
@@ -75,7 +75,7 @@ def make_row(
   setting: str,
   method: str,
   values: list[tuple[int, float]],
-  planned: int,
+  planned: list[int],
   num_examples: int,
   paper: float | None,
 ) -> Row:
