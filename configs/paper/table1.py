@@ -10,7 +10,8 @@ Expected of RandMix 99.1, 98.9, 97.6 %, of AdvMix 99.2, 99.1, 98.8 % (paper, cle
 
 Variants:
   cpu: the classifier on 2,500 images; two cores (--slots=2). A seed is the whole chain, generator included.
-    Not run yet.
+    A run takes 21 minutes of a core that trains the generator on 175 images a second, so nine runs an hour
+    and a half of two such; docs/results.md has what they gave.
   paper: all 60,000 images, the paper's attack and epochs; a seed is the whole chain, generator included. Nine
     runs for an accelerator. Not run yet.
   paper_exact: the paper's encoder as well, 2,000 steps with VGG-16 features, whose ImageNet weights
