@@ -263,6 +263,13 @@ class TestPage:
     with pytest.raises(BadInputError, match=words):
       page.write_page(tmp_path / 'results')
 
+  def test_a_record_without_its_runs_is_refused(self, folder, tmp_path):
+    rendered(folder, 'table2:cpu', f'--record={tmp_path / "results"}')
+    file = tmp_path / 'results' / 'table2.json'
+    file.write_text(json.dumps(json.loads(file.read_text()) | {'runs': {'done': []}}))
+    with pytest.raises(BadInputError, match='table2.json: runs has done, expected done and planned'):
+      page.write_page(tmp_path / 'results')
+
   def test_the_page_of_this_repository_is_made_from_its_records(self, tmp_path):
     """By `python -m launch.reproduce page --record=docs/results`."""
     copy = tmp_path / 'results'

@@ -165,6 +165,8 @@ def read_record(file: Path) -> dict[str, Any]:
   for key, kind in KEYS.items():
     if not isinstance(found.get(key), kind):
       raise BadInputError(f'{file}: {key} is {found.get(key)!r}, {expected}')
+  if not found['runs'].keys() >= {'done', 'planned'}:
+    raise BadInputError(f'{file}: runs has {", ".join(found["runs"]) or "no key"}, expected done and planned')
   if found.get('name') not in RESULTS:
     raise BadInputError(f'{file}: name is {found.get("name")!r}, expected one of {", ".join(RESULTS)}')
   return found
