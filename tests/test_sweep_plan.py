@@ -60,6 +60,9 @@ def test_folders_say_what_differs_and_no_more():
     'train.methods=nominal+at',
     'train.methods=advmix',
   ]
+  assert names(planned({'data.generator_classes': (0.495,) * 2 + (0.00125,) * 8}, {}))[0] == (
+    'data.generator_classes=0.495x2+0.00125x8'
+  )
   assert names(planned({'seed': 4})) == ['seed=4']
   odd = planned({'data.dir': '/no/such place'}, {'data.dir': 'x' * 300})
   assert names(odd)[0] == 'data.dir=_no_such_place' and len(names(odd)[1]) <= 150

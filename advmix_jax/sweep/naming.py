@@ -1,6 +1,7 @@
 """Names of members: the keys in which they differ."""
 
 import hashlib
+import itertools
 import json
 import re
 from collections import Counter
@@ -45,12 +46,13 @@ def name_members(base: ConfigDict, changes: list[Changes]) -> list[str]:
 
 
 def spelled(value: Any) -> str:
-  """A value as part of a file name."""
+  """A value as part of a file name; of equal neighbours in a list one, and how many."""
   if isinstance(value, float):
     short = f'{value:.6g}'
     text = str(float(short)) if abs(float(short) - value) <= 1e-12 * abs(value) else repr(value)
   elif isinstance(value, list | tuple):
-    text = '+'.join(spelled(x) for x in value)
+    runs = [(part, len(list(same))) for part, same in itertools.groupby(map(spelled, value))]
+    text = '+'.join(part if count == 1 else f'{part}x{count}' for part, count in runs)
   else:
     text = str(value)
   return re.sub(r'[^\w.+-]', '_', text)
