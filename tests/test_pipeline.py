@@ -50,6 +50,14 @@ def test_a_run_leaves_results_of_all_methods_and_a_report(finished):
   assert all(method in page.lower() for method in METHODS)
 
 
+def test_the_outcome_of_every_example_is_kept(finished):
+  for method, numbers in json.loads(results(finished))['methods'].items():
+    with np.load(finished / 'evaluate' / f'{method}.npz') as stored:
+      correct, held = stored['correct'], ~stored['broken']
+    assert correct.shape == (40,) and correct.mean() == numbers['clean_accuracy']
+    assert held.shape == (30,) and held.mean() == numbers['perturbed_accuracy']
+
+
 def test_the_report_explores_what_the_evaluation_found(finished):
   page = (finished / 'report' / 'index.html').read_text()
   data = json.loads(re.search(r'id="explorer-data">(.*?)</script>', page, re.DOTALL)[1])

@@ -42,10 +42,13 @@ def run(experiment: Experiment) -> None:
 
 
 def write(experiment: Experiment, name: str, found: dict[str, np.ndarray]) -> None:
-  """Writes what an `Evaluator` found of a classifier, of all examples, and logs the accuracies."""
+  """Writes what an `Evaluator` found of a classifier, of all examples, and logs the accuracies.
+
+  The .npz has `correct`, bool, of the evaluated split, and `evaluation.Broken` of what of it is attacked.
+  """
   file, split = experiment.workdir.path / 'evaluate' / f'{name}.json', experiment.config.evaluate.split
   measured = measurements(experiment, found['correct'], found['broken'])
-  write_arrays(file.with_suffix('.npz'), **{key: found[key] for key in evaluation.Broken._fields})
+  write_arrays(file.with_suffix('.npz'), **found)
   write_json(file, measured)
   kinds = {'clean_accuracy': 'clean', 'perturbed_accuracy': 'perturbed'}
   experiment.workdir.log(0, {f'{split}/{name}/accuracy/{kind}': measured[key] for key, kind in kinds.items()})

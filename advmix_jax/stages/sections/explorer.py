@@ -110,7 +110,8 @@ def read_attack(scene: Scene, name: str) -> evaluation.Broken:
   """What the stage evaluate found against a classifier."""
   file = scene.experiment.workdir.path / 'evaluate' / f'{name}.npz'
   require(file, 'evaluate')
-  return evaluation.Broken(**read_arrays(file))
+  arrays = read_arrays(file)
+  return evaluation.Broken(*(arrays[key] for key in evaluation.Broken._fields))
 
 
 def choose(scene: Scene, labels: np.ndarray, attacks: dict[int, dict[str, evaluation.Broken]]) -> np.ndarray:
