@@ -10,7 +10,7 @@ import platform
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -82,6 +82,11 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
   """Reads an .npz without pickles."""
   with np.load(path, allow_pickle=False) as data:
     return dict(data)
+
+
+def classifier_names(method: str, seeds: Sequence[int]) -> tuple[str, ...]:
+  """Of the classifiers of a method, as their files have it: METHOD, or METHOD/seed-N of several."""
+  return (method,) if len(seeds) == 1 else tuple(f'{method}/seed-{seed}' for seed in seeds)
 
 
 def flatten(config: dict, prefix: str = '') -> dict[str, Any]:

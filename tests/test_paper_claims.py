@@ -1,8 +1,12 @@
 """Each claim of the paper on made-up rows: it holds, fails, is within noise, or was not run."""
 
+import statistics
+
+import numpy as np
 import pytest
 
 from advmix_jax.paper import claims
+from advmix_jax.paper.rows import packed
 
 SIGMAS = ('σ = 0', 'σ = 0.2', 'σ = 0.4')
 FIGURE_7 = {
@@ -143,6 +147,25 @@ def test_rows_of_other_seeds_are_taken_as_independent():
     *rows(COLUMNS, {'advmix': (0.7,) * 3}, sd=0.04, seeds=2, accuracies=[0.66, 0.74]),
   ]
   assert lead(found).error == pytest.approx((0.03**2 / 3 + 0.04**2 / 2) ** 0.5)
+
+
+def test_a_difference_is_taken_on_each_image():
+  """Of eight, AdvMix is better on one for both seeds, and on two for one of them."""
+  seeds = {'randmix': ['11110000', '11100001'], 'advmix': ['11111100', '11111001']}
+  found = [
+    *rows(COLUMNS, {'randmix': (0.5,) * 3}, **of_images(seeds['randmix'])),
+    *rows(COLUMNS, {'advmix': (0.75,) * 3}, **of_images(seeds['advmix'])),
+  ]
+  difference = [0, 0, 0, 0.5, 1, 0.5, 0, 0]
+  assert lead(found).error == pytest.approx((statistics.variance(difference) / 8) ** 0.5)
+  found[0] |= {'outcomes': [found[0]['outcomes'][0], '']}  # One is not known: taken as independent.
+  assert lead(found).error == pytest.approx(((0.5 * 0.5 + 0.75 * 0.25) / 8) ** 0.5)
+
+
+def of_images(seeds):
+  outcomes = [packed(np.array([one == '1' for one in seed])) for seed in seeds]
+  accuracies = [seed.count('1') / 8 for seed in seeds]
+  return {'seeds': len(seeds), 'sd': 0.0, 'num_examples': 8, 'accuracies': accuracies, 'outcomes': outcomes}
 
 
 def test_the_gap_of_gaps_is_taken_within_each_seed():

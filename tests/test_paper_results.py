@@ -6,6 +6,7 @@ import json
 import pathlib
 from collections.abc import Collection
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -13,6 +14,7 @@ from advmix_jax.paper import claims, page, published, record, rows
 from advmix_jax.sweep import plan, state
 from advmix_jax.sweep.plan import Plan
 from advmix_jax.types import BadInputError
+from advmix_jax.workdir import write_arrays
 from launch import reproduce
 from tests.test_paper_configs import planned
 
@@ -41,7 +43,10 @@ def finish(out: pathlib.Path, found: Plan, accuracy, leave_out: Collection[int] 
     (folder / 'stage_seconds.json').write_text(json.dumps({'running': None, 'seconds': seconds}))
     (folder / 'versions.json').write_text(json.dumps(VERSIONS))
     if task.kind == 'member':
-      (folder / 'results.json').write_text(json.dumps(results_of(found.configs[task.name], accuracy)))
+      results = results_of(found.configs[task.name], accuracy)
+      (folder / 'results.json').write_text(json.dumps(results))
+      for method, numbers in results['methods'].items():
+        write_arrays(folder / 'evaluate' / f'{method}.npz', **outcomes_of(numbers))
     if i not in leave_out:
       state.write_end(out, task.name, 0, 1.0)
   record.note(out, 'A processor, 2 cores, Linux', 'abc123', True)
@@ -67,6 +72,16 @@ def results_of(config, accuracy):
       for method, clean in value.items()
     }
   }
+
+
+def outcomes_of(numbers):
+  """The first images are read right."""
+  correct, held = (
+    np.arange(numbers[count]) < round(numbers[accuracy] * numbers[count])
+    for accuracy, count in published.COUNTED.items()
+    if accuracy in numbers
+  )
+  return {'correct': correct, 'broken': ~held}
 
 
 def table_2(setting, method, seed):
@@ -129,6 +144,16 @@ def test_rows_are_means_over_seeds_beside_the_papers_number(folder):
     0.5356,
   )
   assert found[0]['paper'] is None
+
+
+def test_rows_know_which_test_images_are_read_right(tmp_path):
+  folder = tmp_path / 'table3'
+  finish(folder, planned('table3', 'cpu', ['0', '2']), lambda *place: 0.25 + place[-1] / 10)
+  for name, count, wanted in (('table3', 10_000, (0.25, 0.45)), ('table4', 300, (0.125, 0.225))):
+    row = json.loads((rendered(folder, 'table3:cpu') / f'{name}.json').read_text())['rows'][0]
+    found = [rows.unpacked(text, count) for text in row['outcomes']]
+    assert all(one.tolist() == sorted(one, reverse=True) for one in found)
+    assert [one.mean() for one in found] == pytest.approx(wanted, abs=1 / count)
 
 
 def test_a_record_says_what_was_run(folder):

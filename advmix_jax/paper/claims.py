@@ -5,8 +5,9 @@ standard errors settles itself; the claim fails if one of them fails, and holds 
 
 The standard error of a difference has two parts, added in squares. One is that of the mean over seeds: of the
 difference within each seed where the rows have the same seeds, as methods then share data and generator. The
-other is that of a share of so many test images, where the rows say how many: the seeds share these, so more
-seeds do not shrink it. Here rows are taken as independent; as they share the images, differences are surer.
+other is that of the mean over test images, which the seeds share, so that more seeds alone do not shrink it:
+of the difference on each image where the rows know their outcomes; else, where they say of how many images
+they are, rows are taken as independent, and the error comes out too large.
 """
 
 import itertools
@@ -15,7 +16,10 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from advmix_jax.paper.published import LESS_BIASED, MORE_BIASED, RED_999, UNBIASED
+from advmix_jax.paper.rows import unpacked
 
 HOLDS, FAILS, NOISE, NOT_RUN = 'holds', 'fails', 'within noise', 'not run'
 STANDARD_ERRORS = 2.0
@@ -60,7 +64,7 @@ class Table:
   """Rows of one result by setting and method.
 
   Args:
-    rows: as the record has them; `num_examples` and `accuracies` may be missing.
+    rows: as the record has them; `num_examples`, `accuracies` and `outcomes` may be missing.
   """
 
   def __init__(self, rows: Sequence[Row]):
@@ -115,6 +119,11 @@ def variance_of_seeds(rows: Sequence[tuple[int, Row]]) -> float:
 
 
 def variance_of_images(rows: Sequence[tuple[int, Row]]) -> float:
+  """Of the mean over test images of the sum of rows, each with its sign."""
+  count = rows[0][1].get('num_examples') or 0
+  if all(row.get('num_examples') == count and all(row.get('outcomes', [''])) for _, row in rows):
+    of_rows = [sign * np.mean([unpacked(o, count) for o in row['outcomes']], axis=0) for sign, row in rows]
+    return float(np.sum(of_rows, axis=0).var()) / max(count - 1, 1)
   shares = [(row['accuracy_mean'], row.get('num_examples')) for _, row in rows]
   return sum(mean * (1 - mean) / examples for mean, examples in shares if examples)
 

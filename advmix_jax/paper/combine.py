@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from advmix_jax.paper.record import distinct, read_record
-from advmix_jax.paper.rows import make_row
+from advmix_jax.paper.rows import Measured, make_row
 from advmix_jax.types import BadInputError
 
 Record = Mapping[str, Any]
@@ -84,10 +84,16 @@ def combined_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
   return [
     make_row(
       *place,
-      sorted(pair for part in parts for pair in zip(part['seeds'], part['accuracies'], strict=True)),
+      sorted(one for part in parts for one in measurements(part)),
       sorted({seed for part in parts for seed in part['planned']}),
       parts[0]['num_examples'],
       parts[0]['paper'],
     )
     for place, parts in sorted(places.items(), key=lambda item: settings.index(item[0][0]))
   ]
+
+
+def measurements(row: Mapping[str, Any]) -> list[Measured]:
+  """Of each seed; a record of before outcomes were kept has none."""
+  outcomes = row.get('outcomes', [''] * len(row['seeds']))
+  return [Measured(*one) for one in zip(row['seeds'], row['accuracies'], outcomes, strict=True)]

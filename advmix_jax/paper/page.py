@@ -22,8 +22,7 @@ deviation over n seeds; differences are ours − the paper's, in points. The tim
 runs, one after the other.
 
 A claim holds if every difference that it asserts is above 0 by more than two standard errors (of its mean
-over seeds, and of the number of test images), and fails if one is below 0 by as much; otherwise it is within
-noise.
+over seeds, and over test images), and fails if one is below 0 by as much; otherwise it is within noise.
 """
 COLUMNS = (
   'setting',

@@ -7,24 +7,45 @@ A row is a dictionary, as it stands in the record:
     accuracy_sd         of the sample; None of one seed
     seeds               list of them
     accuracies          of each seed
+    outcomes            of each seed, for each test image whether it is read right, as `packed`
     planned             seeds there will be
     num_examples        test images behind each accuracy; the same ones for every seed
     paper               the paper's accuracy, in [0, 1]; None if it has none
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from advmix_jax.methods import METHODS
 from advmix_jax.paper.published import COUNTED, Result
 from advmix_jax.sweep.collect import mean_and_sd, seeds_of
 from advmix_jax.sweep.plan import Plan
 from advmix_jax.sweep.state import DONE, Seen
-from advmix_jax.workdir import read_json
+from advmix_jax.workdir import classifier_names, read_arrays, read_json
 
 Row = dict[str, Any]
 TOY_PANELS = ('data', 'advmix', 'mixup')
+READ_RIGHT: dict[str, Callable[[Mapping[str, np.ndarray]], np.ndarray]] = {
+  'clean_accuracy': lambda evaluated: evaluated['correct'],
+  'perturbed_accuracy': lambda evaluated: ~evaluated['broken'],
+}  # By measure: the images read right, of what the stage evaluate keeps of a classifier.
+
+
+class Measured(NamedTuple):
+  """One classifier.
+
+  Attributes:
+    seed: of the run, or of the classifier alone.
+    accuracy: in [0, 1].
+    outcomes: `packed`; '' = not known.
+  """
+
+  seed: int
+  accuracy: float
+  outcomes: str
 
 
 def make_rows(out: Path, plan: Plan, seen: Mapping[str, Seen], result: Result) -> list[Row]:
@@ -36,7 +57,7 @@ def make_rows(out: Path, plan: Plan, seen: Mapping[str, Seen], result: Result) -
     seen: how these are.
     result: which measure, and the paper's numbers.
   """
-  values: dict[tuple[str, str], list[tuple[int, float]]] = {}
+  values: dict[tuple[str, str], list[Measured]] = {}
   planned: dict[tuple[str, str], list[int]] = {}
   counts: dict[tuple[str, str], int] = {}
   for task in plan.members:
@@ -46,10 +67,13 @@ def make_rows(out: Path, plan: Plan, seen: Mapping[str, Seen], result: Result) -
       place = setting, result.method_of(config, method)
       planned.setdefault(place, []).extend(seeds)
       if seen[task.name].state == DONE:
-        found = measured(read_json(out / task.folder / 'results.json'), method)
-        each = found.get('per_seed', [found])
-        pairs = zip(seeds, (float(one[result.measure]) for one in each), strict=True)
-        values.setdefault(place, []).extend(pairs)
+        found = results_of(out / task.folder, method)
+        values.setdefault(place, []).extend(
+          Measured(seed, float(one[result.measure]), outcomes(out / task.folder, name, result.measure))
+          for seed, one, name in zip(
+            seeds, found.get('per_seed', [found]), classifier_names(method, seeds), strict=True
+          )
+        )
         counts[place] = found[COUNTED[result.measure]]
   settings = list(dict.fromkeys(setting for setting, _ in planned))
   order = [*TOY_PANELS[:1], *METHODS]
@@ -66,29 +90,47 @@ def methods_of(config: Mapping[str, Any]) -> tuple[str, ...]:
   return tuple(config['train']['methods'])
 
 
-def measured(results: Mapping[str, Any], method: str) -> Mapping[str, Any]:
-  """What `results.json` has of a method."""
+def results_of(folder: Path, method: str) -> Mapping[str, Any]:
+  """What a run's `results.json` has of a method."""
+  results = read_json(folder / 'results.json')
   return results['toy'][method] if 'toy' in results else results['methods'][method]
+
+
+def outcomes(folder: Path, name: str, measure: str) -> str:
+  """`packed` for a run's classifier; '' if it has none, as Figure 4."""
+  file = folder / 'evaluate' / f'{name}.npz'
+  return packed(READ_RIGHT[measure](read_arrays(file))) if file.exists() else ''
+
+
+def packed(read_right: np.ndarray) -> str:
+  """Bools `[N]`, eight of them as two hexadecimal digits."""
+  return np.packbits(read_right).tobytes().hex()
+
+
+def unpacked(text: str, count: int) -> np.ndarray:
+  """`[count]` uint8, 0 or 1, of which `packed` made the text."""
+  return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=count)
 
 
 def make_row(
   setting: str,
   method: str,
-  values: list[tuple[int, float]],
+  values: Sequence[Measured],
   planned: list[int],
   num_examples: int,
   paper: float | None,
 ) -> Row:
-  """The row of these accuracies, each with its seed."""
-  accuracies = [value for _, value in values]
+  """The row of these classifiers."""
+  accuracies = [one.accuracy for one in values]
   mean, sd = mean_and_sd(tuple(accuracies))
   return {
     'setting': setting,
     'method': method,
     'accuracy_mean': mean,
     'accuracy_sd': sd if len(values) > 1 else None,
-    'seeds': [seed for seed, _ in values],
+    'seeds': [one.seed for one in values],
     'accuracies': accuracies,
+    'outcomes': [one.outcomes for one in values],
     'planned': planned,
     'num_examples': num_examples,
     'paper': paper,

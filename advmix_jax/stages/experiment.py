@@ -13,7 +13,7 @@ from advmix_jax.interop.weights import load_tree
 from advmix_jax.stages.networks import Networks
 from advmix_jax.training import seeds
 from advmix_jax.types import Array, BadInputError, Dataset, PyTree, Splits, TrainState
-from advmix_jax.workdir import Workdir
+from advmix_jax.workdir import Workdir, classifier_names
 
 
 class Experiment(Networks):
@@ -64,9 +64,8 @@ class Experiment(Networks):
     return tuple(range(first, first + self.config.train.num_seeds))
 
   def classifiers(self, method: str) -> tuple[str, ...]:
-    """Names of the classifiers of a method, one for each seed: METHOD, or METHOD/seed-N of several."""
-    seeds = self.train_seeds
-    return (method,) if len(seeds) == 1 else tuple(f'{method}/seed-{seed}' for seed in seeds)
+    """Names of the classifiers of a method, one for each seed."""
+    return classifier_names(method, self.train_seeds)
 
   def load_generator(self) -> PyTree:
     """The trained generator's decoder parameters."""
