@@ -156,6 +156,16 @@ def test_rows_know_which_test_images_are_read_right(tmp_path):
     assert [one.mean() for one in found] == pytest.approx(wanted, abs=1 / count)
 
 
+def test_a_run_that_has_not_kept_its_outcomes_still_has_its_row(folder):
+  run = planned('table2', 'cpu').members[3]  # Unbiased, seed 1.
+  file = folder / run.folder / 'evaluate' / 'randmix.npz'
+  write_arrays(file, broken=np.zeros(300, bool))  # As before clean ones were kept.
+  found = json.loads((rendered(folder) / 'table2.json').read_text())['rows']
+  row = next(row for row in found if (row['setting'], row['method']) == ('unbiased', 'randmix'))
+  assert [bool(text) for text in row['outcomes']] == [True, False, True]
+  assert row['accuracies'] == pytest.approx([0.84, 0.85, 0.86])
+
+
 def test_a_record_says_what_was_run(folder):
   found = json.loads((rendered(folder) / 'table2.json').read_text())
   assert found['command'] == 'python -m launch.reproduce table2:cpu --workdir=runs/table2'

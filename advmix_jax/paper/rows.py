@@ -13,7 +13,7 @@ A row is a dictionary, as it stands in the record:
     paper               the paper's accuracy, in [0, 1]; None if it has none
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,10 +28,8 @@ from advmix_jax.workdir import classifier_names, read_arrays, read_json
 
 Row = dict[str, Any]
 TOY_PANELS = ('data', 'advmix', 'mixup')
-READ_RIGHT: dict[str, Callable[[Mapping[str, np.ndarray]], np.ndarray]] = {
-  'clean_accuracy': lambda evaluated: evaluated['correct'],
-  'perturbed_accuracy': lambda evaluated: ~evaluated['broken'],
-}  # By measure: the images read right, of what the stage evaluate keeps of a classifier.
+READ_RIGHT = {'clean_accuracy': ('correct', True), 'perturbed_accuracy': ('broken', False)}
+# By measure: the array that evaluate keeps of a classifier, and its value for an image that is read right.
 
 
 class Measured(NamedTuple):
@@ -97,9 +95,11 @@ def results_of(folder: Path, method: str) -> Mapping[str, Any]:
 
 
 def outcomes(folder: Path, name: str, measure: str) -> str:
-  """`packed` for a run's classifier; '' if it has none, as Figure 4."""
+  """`packed` for a run's classifier; '' where it was not kept: of Figure 4, or by a version of before."""
   file = folder / 'evaluate' / f'{name}.npz'
-  return packed(READ_RIGHT[measure](read_arrays(file))) if file.exists() else ''
+  kept = read_arrays(file) if file.exists() else {}
+  key, right = READ_RIGHT.get(measure, ('', True))
+  return packed(kept[key] == right) if key in kept else ''
 
 
 def packed(read_right: np.ndarray) -> str:
