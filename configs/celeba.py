@@ -8,8 +8,9 @@ non-commercial research only. The attributes fixed before any run: Smiling, Wear
 High_Cheekbones; colour and fine texture do not decide them.
 
 Variants:
-  small: a 64-pixel StyleGAN trained on the same 2,000 training images; about two hours and a half on two
-    cores. configs/paper/table3.py, whose results are in docs/results.md, gives its StyleGAN more faces.
+  small: a 64-pixel StyleGAN trained on the same 2,000 training images; two hours and a half on two cores, by
+    a run of an older version. configs/paper/table3.py, whose results are in docs/results.md, gives its
+    StyleGAN more faces.
   paper: an FFHQ generator of 1024 pixels (--config.generator.path=DIR, made by launch.convert) cut at level
     8, its images resized to 64 for the classifier, all images; needs an accelerator. Not run yet.
 """

@@ -1,4 +1,4 @@
-"""From a finished sweep to rows, records, tables, figures and the page; what is damaged is refused."""
+"""From a finished sweep to rows, records, tables and figures; what is damaged is refused."""
 
 import csv
 import io
@@ -10,15 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advmix_jax.paper import claims, page, published, record, rows
+from advmix_jax.paper import claims, published, record, rows
 from advmix_jax.sweep import plan, state
 from advmix_jax.sweep.plan import Plan
-from advmix_jax.types import BadInputError
 from advmix_jax.workdir import write_arrays
 from launch import reproduce
 from tests.test_paper_configs import planned
 
-ROOT = pathlib.Path(__file__).parents[1]
 VERSIONS = {
   'python': '3.11.9',
   'packages': {'jax': '0.10.2', 'flax': '0.12.8', 'optax': '0.2.8'},
@@ -257,58 +255,3 @@ def test_several_classifiers_of_one_run_count_as_seeds(tmp_path):
   (row,) = rows.make_rows(tmp_path, alone, {member.name: state.Seen('done')}, published.RESULTS['table2'])
   assert row['accuracy_mean'] == pytest.approx(0.6) and row['seeds'] == row['planned'] == [0, 1]
   assert row['accuracy_sd'] == pytest.approx(0.02**0.5)
-
-
-class TestPage:
-  """`--record` and `page`."""
-
-  def test_a_record_is_put_on_the_page_with_its_figure(self, folder, tmp_path):
-    results = tmp_path / 'docs' / 'results'
-    rendered(folder, 'table2:cpu', f'--record={results}')
-    assert {file.name for file in results.iterdir()} == {'table2.json', 'table2.png'}
-    text = (tmp_path / 'docs' / 'results.md').read_text()
-    assert '![Table 2](results/table2.png)' in text and '| Table 2, `cpu` |' in text
-    assert str(tmp_path) not in text and str(tmp_path) not in (results / 'table2.json').read_text()
-    (results / 'table2.notes.md').write_text('Why it is so.\n')
-    assert reproduce.main(['reproduce', 'page', f'--record={results}']) == 0
-    assert 'Why it is so.' in (tmp_path / 'docs' / 'results.md').read_text()
-
-  def test_results_are_in_the_order_of_the_paper(self, folder, tmp_path):
-    results = tmp_path / 'results'
-    rendered(folder, 'table2:cpu', f'--record={results}')
-    given = json.loads((results / 'table2.json').read_text())
-    for name in ('table1', 'figure7'):
-      (results / f'{name}.json').write_text(json.dumps(given | {'name': name, 'rows': []}))
-    text = page.write_page(results).read_text()
-    assert text.index('## Figure 7') < text.index('## Table 1') < text.index('## Table 2')
-
-  @pytest.mark.parametrize(
-    'contents, words',
-    [
-      (None, 'found no .*json'),
-      ('{', 'x.json: Expecting property name'),
-      ('[]', 'x.json: found list, expected a file of launch.reproduce --record'),
-      ('{"rows": 3}', 'x.json: rows is 3'),
-    ],
-  )
-  def test_what_is_no_record_is_refused(self, tmp_path, contents, words):
-    (tmp_path / 'results').mkdir()
-    if contents is not None:
-      (tmp_path / 'results' / 'x.json').write_text(contents)
-    with pytest.raises(BadInputError, match=words):
-      page.write_page(tmp_path / 'results')
-
-  def test_a_record_without_its_runs_is_refused(self, folder, tmp_path):
-    rendered(folder, 'table2:cpu', f'--record={tmp_path / "results"}')
-    file = tmp_path / 'results' / 'table2.json'
-    file.write_text(json.dumps(json.loads(file.read_text()) | {'runs': {'done': []}}))
-    with pytest.raises(BadInputError, match='table2.json: runs has done, expected done and planned'):
-      page.write_page(tmp_path / 'results')
-
-  def test_the_page_of_this_repository_is_made_from_its_records(self, tmp_path):
-    """By `python -m launch.reproduce page --record=docs/results`."""
-    copy = tmp_path / 'results'
-    copy.mkdir()
-    for file in (ROOT / 'docs' / 'results').iterdir():
-      (copy / file.name).write_bytes(file.read_bytes())
-    assert page.write_page(copy).read_text() == (ROOT / 'docs' / 'results.md').read_text()

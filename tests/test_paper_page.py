@@ -1,0 +1,74 @@
+"""`--record` and `page`: records and their figures on one page; what is no record is refused."""
+
+import json
+import pathlib
+
+import pytest
+
+from advmix_jax.paper import page
+from advmix_jax.types import BadInputError
+from launch import reproduce
+from tests.test_paper_configs import planned
+from tests.test_paper_results import finish, rendered, table_2
+
+pytestmark = pytest.mark.usefixtures('fresh_flags')
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture
+def results(tmp_path):
+  """The folder of records, with Table 2."""
+  finish(tmp_path / 'table2', planned('table2', 'cpu'), table_2)
+  rendered(tmp_path / 'table2', 'table2:cpu', f'--record={tmp_path / "docs" / "results"}')
+  return tmp_path / 'docs' / 'results'
+
+
+def test_a_record_is_put_on_the_page_with_its_figure(results, tmp_path):
+  assert {file.name for file in results.iterdir()} == {'table2.json', 'table2.png'}
+  text = results.with_suffix('.md').read_text()
+  assert '![Table 2](results/table2.png)' in text and '| Table 2, `cpu` |' in text
+  assert str(tmp_path) not in text and str(tmp_path) not in (results / 'table2.json').read_text()
+  (results / 'table2.notes.md').write_text('Why it is so.\n')
+  assert reproduce.main(['reproduce', 'page', f'--record={results}']) == 0
+  assert 'Why it is so.' in results.with_suffix('.md').read_text()
+
+
+def test_results_are_in_the_order_of_the_paper(results):
+  given = json.loads((results / 'table2.json').read_text())
+  for name in ('table1', 'figure7'):
+    (results / f'{name}.json').write_text(json.dumps(given | {'name': name, 'rows': []}))
+  text = page.write_page(results).read_text()
+  assert text.index('## Figure 7') < text.index('## Table 1') < text.index('## Table 2')
+
+
+@pytest.mark.parametrize(
+  'contents, words',
+  [
+    (None, 'found no .*json'),
+    ('{', 'x.json: Expecting property name'),
+    ('[]', 'x.json: found list, expected a file of launch.reproduce --record'),
+    ('{"rows": 3}', 'x.json: rows is 3'),
+  ],
+)
+def test_what_is_no_record_is_refused(tmp_path, contents, words):
+  (tmp_path / 'results').mkdir()
+  if contents is not None:
+    (tmp_path / 'results' / 'x.json').write_text(contents)
+  with pytest.raises(BadInputError, match=words):
+    page.write_page(tmp_path / 'results')
+
+
+def test_a_record_without_its_runs_is_refused(results):
+  file = results / 'table2.json'
+  file.write_text(json.dumps(json.loads(file.read_text()) | {'runs': {'done': []}}))
+  with pytest.raises(BadInputError, match='table2.json: runs has done, expected done and planned'):
+    page.write_page(results)
+
+
+def test_the_page_of_this_repository_is_made_from_its_records(tmp_path):
+  """By `python -m launch.reproduce page --record=docs/results`."""
+  copy = tmp_path / 'results'
+  copy.mkdir()
+  for file in (ROOT / 'docs' / 'results').iterdir():
+    (copy / file.name).write_bytes(file.read_bytes())
+  assert page.write_page(copy).read_text() == (ROOT / 'docs' / 'results.md').read_text()
