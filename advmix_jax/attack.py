@@ -140,15 +140,13 @@ def projected_ascent(
 
 
 def restarted(
-  search_fn: Callable[[Array], SearchResult], first: SearchResult, num_restarts: int
+  search_fn: Callable[[Array], SearchResult], first: SearchResult, num_restarts: int | Array
 ) -> SearchResult:
   """The best of `first` and of `search_fn(restart)` for restart 0, 1, ... num_restarts - 1."""
 
-  def step(kept, restart):
-    return keep_better(kept, search_fn(restart)), None
-
-  kept, _ = jax.lax.scan(step, first, jnp.arange(num_restarts))
-  return kept
+  return jax.lax.fori_loop(
+    0, num_restarts, lambda restart, kept: keep_better(kept, search_fn(restart)), first
+  )
 
 
 class LatentAttack(NamedTuple):
@@ -156,14 +154,14 @@ class LatentAttack(NamedTuple):
 
   Attributes:
     epsilon: radius of the l-infinity box around `map(z)_perp`, per coordinate of w.
-    num_restarts: Nr.
+    num_restarts: Nr; a traced int32 too, as `epsilon` may be traced.
     num_steps: K; 0 takes the worst of Nr random mixes.
     rule: step of the ascent.
     typical_delta: delta of Eq. 15; 0 = no bound.
   """
 
-  epsilon: float
-  num_restarts: int
+  epsilon: float | Array
+  num_restarts: int | Array
   num_steps: int
   rule: optax.GradientTransformation
   typical_delta: float = 0.0

@@ -113,6 +113,7 @@ RULES: dict[str, Rule] = {
   'attack.select': _one_of('highest_loss', 'first_error'),
   'attack.start_from': _one_of('reconstruction', 'original'),
   'attack.typical_delta': AT_LEAST_0,
+  'attack.ramp_steps': COUNT,
   'train.classifier': _one_of('cnn', 'linear'),
   'train.fmaps': (lambda v: len(v) == 4 and WIDTHS[0](v), 'four whole numbers above 0'),
   'train.batch_size': COUNT_FROM_1,

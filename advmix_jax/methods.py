@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import optax
 from ml_collections import ConfigDict as Config
 
 from advmix_jax import attack, micro_batch, mixing
@@ -124,6 +125,11 @@ def classifier_objective(state: TrainState, labels: Array, select: str) -> attac
   return lambda images: attack.objective(state.apply_fn(state.params, images), labels, select)
 
 
+def share_of_ramp(step: Array, ramp_steps: int) -> Array | float:
+  """How far an attack that grows in training has come: 0 at step 0, 1 from step `ramp_steps` on."""
+  return jnp.minimum(1.0, step / ramp_steps) if ramp_steps else 1.0
+
+
 def adversarial_training(config: Config, axis_name: str | None = None) -> PerturbFn:
   """Pixel-space projected gradient ascent against the present classifier (Madry et al. 2018)."""
   at = config.at
@@ -131,7 +137,7 @@ def adversarial_training(config: Config, axis_name: str | None = None) -> Pertur
   def perturb(key, state, batch):
     keys = mixing.example_keys(key, batch.index)
     objective_fn = classifier_objective(state, batch.labels, 'highest_loss')
-    share = jnp.minimum(1.0, state.step / at.ramp_steps) if at.ramp_steps else 1.0
+    share = share_of_ramp(state.step, at.ramp_steps)
     found = attack.pixel_attack(
       keys, batch.images, objective_fn, share * at.epsilon, at.num_steps, share * at.step_size
     )
@@ -159,14 +165,29 @@ def latent_attack_settings(config: Config, num_restarts: int, num_steps: int) ->
   return attack.LatentAttack(a.epsilon, num_restarts, num_steps, rule, a.typical_delta)
 
 
+def weakened(settings: attack.LatentAttack, share: Array | float) -> attack.LatentAttack:
+  """An attack with a share in [0, 1] of its radius, its step size and the restarts after the first.
+
+  The worst of several random mixes is an attack already, so restarts have to grow with the radius.
+  """
+  more_restarts = jnp.floor(share * (settings.num_restarts - 1)).astype(jnp.int32)
+  return settings._replace(
+    epsilon=share * settings.epsilon,
+    num_restarts=1 + more_restarts,
+    rule=optax.chain(settings.rule, optax.scale(share)),
+  )
+
+
 def advmix(config: Config, axis_name: str | None = None) -> PerturbFn:
   """Eq. 16: the variant from Algorithm 2 that the present classifier finds hardest."""
-  settings = latent_attack_settings(config, config.attack.num_restarts, config.attack.num_steps)
+  whole = latent_attack_settings(config, config.attack.num_restarts, config.attack.num_steps)
+  ramp_steps = config.attack.ramp_steps
 
   def perturb(key, state, batch):
     keys = mixing.example_keys(key, batch.index)
     objective_fn = classifier_objective(state, batch.labels, config.attack.select)
     original = batch.images if config.attack.start_from == 'original' else None
+    settings = weakened(whole, share_of_ramp(state.step, ramp_steps)) if ramp_steps else whole
     found = attack.latent_attack(
       settings, keys, state.decoder, state.generator, batch.latents, objective_fn, original
     )

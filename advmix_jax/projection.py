@@ -18,7 +18,7 @@ def box(x: PyTree, lower: PyTree | float, upper: PyTree | float) -> PyTree:
   return jax.tree.map(jnp.clip, x, spread(lower), spread(upper))
 
 
-def linf_ball(x: PyTree, centre: PyTree, epsilon: float) -> PyTree:
+def linf_ball(x: PyTree, centre: PyTree, epsilon: float | Array) -> PyTree:
   """Nearest point whose every coordinate is within `epsilon` of the centre's (proj of Algorithm 2)."""
   return jax.tree.map(lambda a, c: jnp.clip(a, c - epsilon, c + epsilon), x, centre)
 

@@ -200,6 +200,24 @@ def test_advmix_can_start_from_the_original():
   np.testing.assert_array_equal(images, batch().images)
 
 
+@pytest.mark.parametrize(
+  'step, share, restarts', [(0, 0.0, 1), (5, 0.5, 2), (9, 0.9, 2), (10, 1.0, 3), (20, 1.0, 3)]
+)
+def test_the_attack_of_advmix_grows_over_the_ramp(step, share, restarts):
+  """Radius and step size from 0, restarts from one: at first the worse of one random mix and the image."""
+  c = default.get_config()
+  c.attack.num_restarts, c.attack.num_steps, c.attack.ramp_steps = 3, 2, 10
+  growing = jax.jit(METHODS['advmix'](c))(KEY, state().replace(step=jnp.asarray(step)), batch())[0]
+  c.attack.ramp_steps = 0
+  c.attack.num_restarts, c.attack.epsilon, c.attack.step_size = (
+    restarts,
+    share * c.attack.epsilon,
+    share * c.attack.step_size,
+  )
+  constant = jax.jit(METHODS['advmix'](c))(KEY, state(), batch())[0]
+  np.testing.assert_allclose(growing, constant, atol=1e-5)
+
+
 @pytest.mark.parametrize('method', ['mixup', 'cutout', 'cutmix', 'randmix'])
 def test_other_steps_draw_otherwise(method):
   """Run with another key, the same program gives another perturbation."""

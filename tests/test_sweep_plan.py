@@ -167,6 +167,7 @@ OTHERS = {
   'attack.select': 'first_error',
   'attack.start_from': 'original',
   'attack.typical_delta': 1.0,
+  'attack.ramp_steps': 5,
   'train.methods': ('mixup',),
   'train.classifier': 'linear',
   'train.fmaps': (2, 2, 4, 4),

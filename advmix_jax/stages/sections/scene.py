@@ -184,8 +184,10 @@ class Scene:
   def state_of(self, params: PyTree) -> TrainState:
     """A classifier that is not being trained, as the methods take it."""
     experiment = self.experiment
+    config = experiment.config
     return TrainState(
-      step=jnp.asarray(experiment.config.at.ramp_steps),  # From there on AT has its whole radius.
+      # From there on AT and AdvMix attack with all their strength.
+      step=jnp.asarray(max(config.at.ramp_steps, config.attack.ramp_steps)),
       key=experiment.key('report'),
       params=params,
       opt_state=None,
