@@ -65,6 +65,29 @@ def test_a_record_without_its_runs_is_refused(results):
     page.write_page(results)
 
 
+@pytest.mark.parametrize(
+  'changed, words',
+  [
+    ({'method': None}, 'row 1: method is None'),
+    ({'accuracy_mean': 'high'}, "row 1: accuracy_mean is 'high'"),
+    ({'accuracies': [0.5]}, r'row 1: accuracies is \[0.5\] for 3 seeds'),
+    (
+      {'outcomes': ['ff', 'ff', 'ff'], 'num_examples': 9},
+      "outcomes has 'ff', not 4 hexadecimal",
+    ),
+    ({'outcomes': ['0g', '', ''], 'num_examples': 8}, "outcomes has '0g', not 2 hexadecimal"),
+  ],
+)
+def test_a_record_with_a_row_that_is_none_is_refused(results, changed, words):
+  file = results / 'table2.json'
+  record = json.loads(file.read_text())
+  del record['rows'][1]['outcomes']
+  record['rows'][1] |= changed
+  file.write_text(json.dumps(record))
+  with pytest.raises(BadInputError, match=f'table2.json: .*{words}'):
+    page.write_page(results)
+
+
 def test_the_page_of_this_repository_is_made_from_its_records(tmp_path):
   """By `python -m launch.reproduce page --record=docs/results`."""
   copy = tmp_path / 'results'

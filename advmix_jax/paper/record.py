@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from advmix_jax.paper.published import RESULTS
-from advmix_jax.paper.rows import make_rows
+from advmix_jax.paper.rows import fault_of, make_rows
 from advmix_jax.stages import clock
 from advmix_jax.sweep.collect import SEED_KEYS, seed_keys
 from advmix_jax.sweep.naming import hash_of
@@ -167,6 +167,9 @@ def read_record(file: Path) -> dict[str, Any]:
       raise BadInputError(f'{file}: {key} is {found.get(key)!r}, {expected}')
   if not found['runs'].keys() >= {'done', 'planned'}:
     raise BadInputError(f'{file}: runs has {", ".join(found["runs"]) or "no key"}, expected done and planned')
+  for number, row in enumerate(found['rows']):
+    if fault := fault_of(row):
+      raise BadInputError(f'{file}: row {number}: {fault}, {expected}')
   if found.get('name') not in RESULTS:
     raise BadInputError(f'{file}: name is {found.get("name")!r}, expected one of {", ".join(RESULTS)}')
   return found

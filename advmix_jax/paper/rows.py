@@ -13,6 +13,8 @@ A row is a dictionary, as it stands in the record:
     paper               the paper's accuracy, in [0, 1]; None if it has none
 """
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +32,8 @@ Row = dict[str, Any]
 TOY_PANELS = ('data', 'advmix', 'mixup')
 READ_RIGHT = {'clean_accuracy': ('correct', True), 'perturbed_accuracy': ('broken', False)}
 # By measure: the array that evaluate keeps of a classifier, and its value for an image that is read right.
+KEYS: dict[str, Any] = {'setting': str, 'method': str, 'seeds': list, 'planned': list, 'num_examples': int}
+KEYS |= {'accuracy_mean': float, 'accuracy_sd': float | None, 'paper': float | None}
 
 
 class Measured(NamedTuple):
@@ -110,6 +114,25 @@ def packed(read_right: np.ndarray) -> str:
 def unpacked(text: str, count: int) -> np.ndarray:
   """`[count]` uint8, 0 or 1, of which `packed` made the text."""
   return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=count)
+
+
+def fault_of(row: Any) -> str:
+  """What keeps something from being a row; '' if nothing does. Outcomes and accuracies once were not kept."""
+  if not isinstance(row, dict):
+    return f'found {type(row).__name__}'
+  for key, kind in KEYS.items():
+    if not isinstance(row.get(key), kind):
+      return f'{key} is {row.get(key)!r}'
+  seeds, count = len(row['seeds']), row['num_examples']
+  for key in ('accuracies', 'outcomes'):
+    kept = row.get(key, row['seeds'])
+    if not isinstance(kept, list) or len(kept) != seeds:
+      return f'{key} is {kept!r} for {seeds} seeds'
+  digits = 2 * math.ceil(count / 8)
+  for text in map(str, row.get('outcomes', [])):
+    if not re.fullmatch(f'([0-9a-f]{{{digits}}})?', text):
+      return f'outcomes has {text[:20]!r}, not {digits} hexadecimal digits for {count} images'
+  return ''
 
 
 def make_row(
