@@ -13,7 +13,7 @@ Expected: AdvMix has the highest accuracy under perturbation, and a clean one no
 Variants:
   cpu: 2,000 images to train with, a 64-pixel StyleGAN of 10,000 images, 1,000 test images of which 100 are
     attacked; a seed is the whole chain, generator included. 24 runs, two hours for each of three seeds on two
-    cores (--slots=2 --threads=2 --seeds=0; records of seeds add up). AdvMix learnt nothing of two attributes.
+    cores (--slots=2 --threads=2 --seeds=0; records of seeds add up).
   paper: all images, a StyleGAN at 64 pixels with w of 512, the paper's attack and epochs; a seed is the whole
     chain, generator included. For accelerators: 24 runs. Not run yet.
   paper_exact: an FFHQ generator of 1024 pixels, and 2,000 encoder steps with VGG-16 features; needs
