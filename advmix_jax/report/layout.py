@@ -111,4 +111,4 @@ def _caption_size(rows: Sequence[Row], cell: int) -> float:
   """Points; long class names are drawn smaller."""
   lines = [part for row in rows for caption in row.captions or () for part in caption.split('\n')]
   longest = max((len(part) for part in lines), default=0) * 128 / cell
-  return 8 * min(1.0, 16 / max(longest, 1))
+  return 8 * min(1.0, 15 / max(longest, 1))
