@@ -187,6 +187,7 @@ def advmix(config: Config, axis_name: str | None = None) -> PerturbFn:
     keys = mixing.example_keys(key, batch.index)
     objective_fn = classifier_objective(state, batch.labels, config.attack.select)
     original = batch.images if config.attack.start_from == 'original' else None
+    # Without a ramp the number of restarts is known when this is compiled.
     settings = weakened(whole, share_of_ramp(state.step, ramp_steps)) if ramp_steps else whole
     found = attack.latent_attack(
       settings, keys, state.decoder, state.generator, batch.latents, objective_fn, original

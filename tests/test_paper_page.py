@@ -71,10 +71,7 @@ def test_a_record_without_its_runs_is_refused(results):
     ({'method': None}, 'row 1: method is None'),
     ({'accuracy_mean': 'high'}, "row 1: accuracy_mean is 'high'"),
     ({'accuracies': [0.5]}, r'row 1: accuracies is \[0.5\] for 3 seeds'),
-    (
-      {'outcomes': ['ff', 'ff', 'ff'], 'num_examples': 9},
-      "outcomes has 'ff', not 4 hexadecimal",
-    ),
+    ({'outcomes': ['ff', 'ff', 'ff'], 'num_examples': 9}, "outcomes has 'ff', not 4 hexadecimal"),
     ({'outcomes': ['0g', '', ''], 'num_examples': 8}, "outcomes has '0g', not 2 hexadecimal"),
   ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from advmix_jax.paper.published import RESULTS
-from advmix_jax.paper.rows import fault_of, make_rows
+from advmix_jax.paper.rows import fault_of, make_rows, misfit
 from advmix_jax.stages import clock
 from advmix_jax.sweep.collect import SEED_KEYS, seed_keys
 from advmix_jax.sweep.naming import hash_of
@@ -162,9 +162,8 @@ def read_record(file: Path) -> dict[str, Any]:
     raise BadInputError(f'{file}: {error}, {expected}') from error
   if not isinstance(found, dict):
     raise BadInputError(f'{file}: found {type(found).__name__}, {expected}')
-  for key, kind in KEYS.items():
-    if not isinstance(found.get(key), kind):
-      raise BadInputError(f'{file}: {key} is {found.get(key)!r}, {expected}')
+  if fault := misfit(found, KEYS):
+    raise BadInputError(f'{file}: {fault}, {expected}')
   if not found['runs'].keys() >= {'done', 'planned'}:
     raise BadInputError(f'{file}: runs has {", ".join(found["runs"]) or "no key"}, expected done and planned')
   for number, row in enumerate(found['rows']):

@@ -116,13 +116,19 @@ def unpacked(text: str, count: int) -> np.ndarray:
   return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=count)
 
 
+def misfit(found: Mapping[str, Any], kinds: Mapping[str, Any]) -> str:
+  """The first key whose value is missing or of another type; '' if there is none."""
+  return next(
+    (f'{key} is {found.get(key)!r}' for key in kinds if not isinstance(found.get(key), kinds[key])), ''
+  )
+
+
 def fault_of(row: Any) -> str:
   """What keeps something from being a row; '' if nothing does. Outcomes and accuracies once were not kept."""
   if not isinstance(row, dict):
     return f'found {type(row).__name__}'
-  for key, kind in KEYS.items():
-    if not isinstance(row.get(key), kind):
-      return f'{key} is {row.get(key)!r}'
+  if fault := misfit(row, KEYS):
+    return fault
   seeds, count = len(row['seeds']), row['num_examples']
   for key in ('accuracies', 'outcomes'):
     kept = row.get(key, row['seeds'])
