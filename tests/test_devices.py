@@ -1,5 +1,7 @@
 """The mathematics does not depend on the number of devices: one, two and four simulated ones do the same."""
 
+import functools
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import jax
@@ -13,30 +15,39 @@ from advmix_jax.types import BadInputError
 from tests import on_devices, test_encode_refill
 from tests.processes import Process, environment
 
-SEVERAL = pytest.mark.parametrize('number', [2, 4])
+TWO = pytest.param(2, marks=pytest.mark.slow)  # All other tests run on two.
+SEVERAL = pytest.mark.parametrize('number', [TWO, 4])
 STEPS = ('gan', 'gan2', 'start', *on_devices.METHODS)
 
 
 @pytest.fixture(scope='module')
-def found(tmp_path_factory) -> dict[int, dict[str, np.ndarray]]:
-  """What so many devices did, by name."""
+def found(tmp_path_factory) -> Callable[[int], dict[str, np.ndarray]]:
+  """`found(number)` is what so many devices did, by name."""
   out = tmp_path_factory.mktemp('devices') / 'found'
-  commands = [('all', '1', '4'), ('some', '2')]
-  running = [
-    Process(['-m', 'tests.on_devices', str(out), *what], out.parent, what[0], environment(on_devices.MOST))
-    for what in commands
-  ]
-  for process in running:
+
+  @functools.cache
+  def run(*what: str) -> None:
+    process = Process(
+      ['-m', 'tests.on_devices', str(out), *what], out.parent, what[0], environment(on_devices.MOST)
+    )
     assert process.status(600) == 0, process.err
-  return {number: dict(np.load(f'{out}-{number}.npz')) for number in (1, 2, 4)}
+
+  @functools.cache
+  def of(number: int) -> dict[str, np.ndarray]:
+    run(*('some', '2') if number == 2 else ('all', '1', '4'))
+    return dict(np.load(f'{out}-{number}.npz'))
+
+  return of
 
 
 @pytest.mark.parametrize(
-  'name, number', [(name, 4) for name in STEPS] + [(name, 2) for name in ('gan', 'nominal')]
+  'name, number',
+  [(name, 4) for name in STEPS]
+  + [pytest.param(name, 2, marks=pytest.mark.slow) for name in ('gan', 'nominal')],
 )
 def test_a_step_of_training_is_that_of_one_device(found, name, number):
   """Parameters, averages and metrics; four devices were found to hold the same replicas."""
-  one, several = found[1], found[number]
+  one, several = found(1), found(number)
   names = [key for key in one if key.startswith(f'{name}/')]
   assert names and names == [key for key in several if key.startswith(f'{name}/')]
   for key in names:
@@ -45,7 +56,7 @@ def test_a_step_of_training_is_that_of_one_device(found, name, number):
 
 def test_images_are_encoded_as_by_one_device_each_once(found):
   order = np.arange(test_encode_refill.NUM_IMAGES)
-  one, several = found[1], found[4]
+  one, several = found(1), found(4)
   np.testing.assert_array_equal(np.sort(several['encode/positions']), order)
   for name in ('encode/error', 'encode/w'):
     np.testing.assert_allclose(several[name], one[name], atol=1e-6)
@@ -54,14 +65,14 @@ def test_images_are_encoded_as_by_one_device_each_once(found):
 @SEVERAL
 def test_attacks_of_training_reach_the_losses_of_one_device(found, number):
   """Rounding can flip a sign step, so not for quite all examples."""
-  one, several = found[1]['attack/loss'], found[number]['attack/loss']
+  one, several = found(1)['attack/loss'], found(number)['attack/loss']
   assert len(one) == len(several) == 200
   assert np.mean(np.abs(several - one) <= 1e-3) >= 0.99
 
 
 @SEVERAL
 def test_attacks_of_evaluation_break_what_they_break_on_one_device(found, number):
-  one, several = found[1], found[number]
+  one, several = found(1), found(number)
   assert 0.2 < one['evaluate/broken'].mean() < 0.8
   assert np.mean(several['evaluate/broken'] == one['evaluate/broken']) >= 0.995
   assert np.mean(several['evaluate/restart'] == one['evaluate/restart']) >= 0.99

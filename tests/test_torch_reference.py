@@ -31,10 +31,16 @@ LAYOUTS = {name: variant for name, variant in cases.VARIANTS.items() if not vari
 
 @pytest.fixture(scope='module')
 def one_thread():
-  """PyTorch's threads spin while they wait for each other, which is slow beside other tests."""
+  """PyTorch's threads spin while they wait for each other, which is slow beside other tests.
+
+  Its own process is told by the environment, and there XLA's optimisations are left out as they are here.
+  """
   before = torch.get_num_threads()
   torch.set_num_threads(1)
-  yield
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('OMP_NUM_THREADS', '1')
+    patch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+    yield
   torch.set_num_threads(before)
 
 
@@ -52,7 +58,7 @@ def randomised(tree, seed):
 
 
 def discriminator_params(reference):
-  return randomised(reference.discriminator.init(jax.random.key(3), reference.images)['params'], 2)
+  return randomised(jax.jit(reference.discriminator.init)(jax.random.key(3), reference.images)['params'], 2)
 
 
 def to_nhwc(images):
@@ -67,18 +73,18 @@ def to_nchw(images):
 def test_the_generator_maps_and_draws_as_ours_does(variant, reference):
   theirs = variant.generator(reference.params)
   z = normal(0, 8, 5)
-  w = reference.decoder.map_z(reference.params, z)
+  w = jax.jit(reference.decoder.map_z)(reference.params, z)
   np.testing.assert_allclose(theirs.map_z(torch.tensor(np.asarray(z))).detach(), w, atol=1e-5)
   w = w + 0.5 * normal(1, *w.shape)  # Rows that differ.
   images = to_nhwc(theirs.synthesis(torch.tensor(np.asarray(w))))
-  np.testing.assert_allclose(images, reference.decoder.decode(reference.params, w), atol=1e-4)
+  np.testing.assert_allclose(images, jax.jit(reference.decoder.decode)(reference.params, w), atol=1e-4)
 
 
 @pytest.mark.parametrize('variant', LAYOUTS.values(), ids=LAYOUTS)
 def test_the_discriminator_gives_our_scores_and_features(variant, reference):
   params = discriminator_params(reference)
   theirs, images = variant.discriminator(params), variant.images(reference.images)
-  scores = reference.discriminator.apply({'params': params}, reference.images)
+  scores = jax.jit(reference.discriminator.apply)({'params': params}, reference.images)
   np.testing.assert_allclose(theirs(images).detach(), scores, atol=1e-4)
   features = reference.discriminator.apply({'params': params}, reference.images, method='features')
   for found, expected in zip(theirs.features(images), features.values(), strict=True):
@@ -91,7 +97,7 @@ def test_the_classifiers_give_our_logits(variant, name, reference):
   state = reference.classifier_state(name)
   params = randomised(state.params, 3)
   logits = variant.classifier(params, 16)(variant.images(reference.images))
-  np.testing.assert_allclose(logits.detach(), state.apply_fn(params, reference.images), atol=1e-4)
+  np.testing.assert_allclose(logits.detach(), jax.jit(state.apply_fn)(params, reference.images), atol=1e-4)
 
 
 @pytest.mark.parametrize('name', ['cnn', 'linear'])
@@ -147,7 +153,7 @@ def test_the_discriminator_learns_from_our_losses(reference):
     loss = gan_losses.discriminator_loss('logistic', score(fake), score(reference.images))
     return jnp.mean(loss) + 5 * jnp.mean(gan_losses.squared_gradient(score, reference.images))
 
-  expected, gradient = jax.value_and_grad(loss_fn)(params)
+  expected, gradient = jax.jit(jax.value_and_grad(loss_fn))(params)
   training = gan_training(reference, params)
   images = to_nchw(reference.images)
   loss = training.discriminator_loss(to_nchw(fake), images) + 5 * training.penalty(images)
