@@ -6,4 +6,4 @@ cd "$(dirname "$0")/.."
 extras='[test]'
 . launch/setup.sh
 # One file at a time for each of two processes: compiling leaves a second core idle otherwise.
-exec "$python" -m pytest -m 'not slow' --numprocesses 2 --dist loadfile "$@"
+exec "$python" -m pytest -m 'not slow' --numprocesses 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -17,8 +17,16 @@ from absl.testing import flagsaver
 from advmix_jax import parallel
 from tests import command_line, pictures, slurm_cluster
 
+# A file is tested by one process; these come first.
+LONGEST = {'test_devices.py', 'test_pipeline.py', 'test_slurm_sweep.py', 'test_torch_reference.py'}
+
 jax.config.update('jax_num_cpu_devices', 2)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  """Of several processes none is left alone with minutes of work at the end."""
+  items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +80,22 @@ def quick_compile() -> Iterator[None]:
   jax.config.update('jax_disable_most_optimizations', True)
   yield
   jax.config.update('jax_disable_most_optimizations', False)
+
+
+@pytest.fixture(scope='module')
+def one_torch_thread() -> Iterator[None]:
+  """PyTorch's threads spin while they wait for each other, which is slow beside other tests.
+
+  Its own process is told by the environment, and XLA's optimisations are left out there.
+  """
+  torch = pytest.importorskip('torch', reason='the extra bench (PyTorch) is not installed')
+  before = torch.get_num_threads()
+  torch.set_num_threads(1)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('OMP_NUM_THREADS', '1')
+    patch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+    yield
+  torch.set_num_threads(before)
 
 
 @pytest.fixture(scope='module')

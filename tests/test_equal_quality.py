@@ -1,7 +1,6 @@
 """The encoder of a run at equal quality: what is compared, and what is said of it."""
 
 import contextlib
-import importlib.util
 import io
 import json
 from types import SimpleNamespace
@@ -36,12 +35,13 @@ def run(tmp_path_factory):
   folder = tmp_path_factory.mktemp('run')
   experiment = Experiment(SimpleNamespace(path=folder, config=config))
   size = experiment.generator_model.resolution
-  generator = jax.jit(lambda key: init_generator(key, experiment.generator_model))(jax.random.key(0))
+  generator = jax.jit(init_generator, static_argnums=1)(jax.random.key(0), experiment.generator_model)
   save_tree(experiment.generator_file, generator)
-  discriminator = init_discriminator(jax.random.key(1), experiment.discriminator_model, (size, size, 3))
+  init = jax.jit(init_discriminator, static_argnums=(1, 2))
+  discriminator = init(jax.random.key(1), experiment.discriminator_model, (size, size, 3))
   save_tree(experiment.discriminator_file, discriminator)
   images, w_avg = jnp.zeros((1, size, size, 3)), jnp.zeros(experiment.decoder.w_size)
-  start = encode_start.start_model(experiment).init(jax.random.key(2), images, w_avg)['params']
+  start = jax.jit(encode_start.start_model(experiment).init)(jax.random.key(2), images, w_avg)['params']
   save_tree(encode_start.start_file(experiment), jax.tree.map(jnp.zeros_like, start))
   (folder / 'config.json').write_text(config.to_json())
   return experiment
@@ -88,7 +88,7 @@ def test_the_error_to_reach_is_that_of_adam_from_the_mean(run, ours):
   assert case['plain_median_error'] == pytest.approx(float(np.median(found.error)), rel=1e-4)
 
 
-@pytest.mark.skipif(importlib.util.find_spec('torch') is None, reason='PyTorch is not installed')
+@pytest.mark.usefixtures('one_torch_thread')
 def test_the_time_of_pytorchs_steps_is_that_of_the_measured_ones_scaled(run, tmp_path, monkeypatch):
   from advmix_jax.torch_reference import cases
 

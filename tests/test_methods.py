@@ -153,14 +153,14 @@ def test_adversarial_training_stays_in_its_ball_and_raises_the_loss():
   assert (loss(images) > loss(batch().images)).all()
 
 
-@pytest.mark.parametrize('step, share', [(0, 0.0), (5, 0.5), (10, 1.0), (20, 1.0)])
-def test_the_ball_of_adversarial_training_grows_over_the_ramp(step, share):
+def test_the_ball_of_adversarial_training_grows_over_the_ramp():
   c = config().copy_and_resolve_references()
   c.at.ramp_steps = 10
-  at = METHODS['at'](c)
-  found = jax.jit(at)(KEY, state().replace(step=jnp.asarray(step)), batch())[0]
-  largest = np.abs(found - batch().images).max()
-  np.testing.assert_allclose(largest, 2 * share * c.at.epsilon, atol=1e-6)
+  at = jax.jit(METHODS['at'](c))
+  for step, share in [(0, 0.0), (5, 0.5), (10, 1.0), (20, 1.0)]:
+    found = at(KEY, state().replace(step=jnp.asarray(step)), batch())[0]
+    largest = np.abs(found - batch().images).max()
+    np.testing.assert_allclose(largest, 2 * share * c.at.epsilon, atol=1e-6)
 
 
 def test_randmix_is_the_random_mix_of_the_examples_own_keys():
@@ -200,21 +200,23 @@ def test_advmix_can_start_from_the_original():
   np.testing.assert_array_equal(images, batch().images)
 
 
+@functools.cache
+def advmix(restarts, share, ramp_steps=0):
+  """The compiled method, with so many restarts and that share of the radius and the step size."""
+  c = default.get_config()
+  c.attack.num_restarts, c.attack.num_steps, c.attack.ramp_steps = restarts, 2, ramp_steps
+  c.attack.epsilon *= share
+  c.attack.step_size *= share
+  return jax.jit(METHODS['advmix'](c))
+
+
 @pytest.mark.parametrize(
   'step, share, restarts', [(0, 0.0, 1), (5, 0.5, 2), (9, 0.9, 2), (10, 1.0, 3), (20, 1.0, 3)]
 )
 def test_the_attack_of_advmix_grows_over_the_ramp(step, share, restarts):
   """Radius and step size from 0, restarts from one: at first the worse of one random mix and the image."""
-  c = default.get_config()
-  c.attack.num_restarts, c.attack.num_steps, c.attack.ramp_steps = 3, 2, 10
-  growing = jax.jit(METHODS['advmix'](c))(KEY, state().replace(step=jnp.asarray(step)), batch())[0]
-  c.attack.ramp_steps = 0
-  c.attack.num_restarts, c.attack.epsilon, c.attack.step_size = (
-    restarts,
-    share * c.attack.epsilon,
-    share * c.attack.step_size,
-  )
-  constant = jax.jit(METHODS['advmix'](c))(KEY, state(), batch())[0]
+  growing = advmix(3, 1.0, ramp_steps=10)(KEY, state().replace(step=jnp.asarray(step)), batch())[0]
+  constant = advmix(restarts, share)(KEY, state(), batch())[0]
   np.testing.assert_allclose(growing, constant, atol=1e-5)
 
 

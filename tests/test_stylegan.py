@@ -1,5 +1,7 @@
 """StyleGAN 1 by its description; the official numbers are in test_stylegan1_pickle."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -123,7 +125,7 @@ def test_growing_and_labels_add_parameters_and_change_none():
 def test_initial_parameters_are_as_described():
   """Weights N(0, 1 / lr multiplier): standard deviation 100 in the mapping; ones and zeros elsewhere."""
   model = StyleGAN(fmaps=(16, 8), latent_size=64, w_size=64, mapping_layers=2)
-  variables = init_generator(jax.random.key(0), model)
+  variables = jax.jit(init_generator, static_argnums=1)(jax.random.key(0), model)
   params = variables['params']
   assert np.std(params['mapping']['dense_1']['weight']) == pytest.approx(100, rel=0.1)
   assert np.std(params['layers_2']['weight']) == pytest.approx(1, rel=0.1)
@@ -236,7 +238,7 @@ def test_gradients_agree_with_finite_differences():
       normal(seed, *shape).astype(jnp.float64)
       for seed, shape in enumerate([(1, 4, 7), (1, 2, 7), (1, 8, 8, 3)], 1)
     )
-    trunk = decoder.coarse(params, w[:, :2])
+    trunk = jax.jit(decoder.coarse)(params, w[:, :2])
     value_and_grad = jax.jit(jax.value_and_grad(lambda w: jnp.mean(decoder.fine(params, trunk, w) * weights)))
     gradient, h = value_and_grad(w[:, 2:])[1], 1e-5
     up, down = (value_and_grad(w[:, 2:] + step * direction)[0] for step in (h, -h))
@@ -256,7 +258,7 @@ def test_a_conditional_decoder_takes_its_label_with_z():
   z, labels = normal(0, 6, 5), jnp.eye(3)[jnp.array([0, 1, 2, 0, 1, 2])]
   map_z = jax.jit(decoder.map_z)
   w = map_z(params, join_label(z, labels))
-  expected = model.apply({'params': params['params']}, z, labels, method='map_z')
+  expected = jax.jit(functools.partial(model.apply, method='map_z'))({'params': params['params']}, z, labels)
   np.testing.assert_allclose(w, expected, rtol=1e-5, atol=1e-5)
   soft = join_label(z, 0.3 * labels + normal(1, 6, 1))
   np.testing.assert_array_equal(map_z(params, soft), w)

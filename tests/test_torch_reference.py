@@ -22,26 +22,11 @@ from advmix_jax.types import RunError
 from launch import benchmark as command
 from tests.tiny import normal
 
-pytestmark = pytest.mark.usefixtures('quick_compile', 'one_thread')
+pytestmark = pytest.mark.usefixtures('quick_compile', 'one_torch_thread')
 SIZES = reference_cases.Networks(
   fmaps=(6, 5, 4), w_size=5, mapping_layers=2, classifier_fmaps=(2, 2, 3, 3), mixing_level=5, batch_size=8
 )
 LAYOUTS = {name: variant for name, variant in cases.VARIANTS.items() if not variant.compiled}
-
-
-@pytest.fixture(scope='module')
-def one_thread():
-  """PyTorch's threads spin while they wait for each other, which is slow beside other tests.
-
-  Its own process is told by the environment, and there XLA's optimisations are left out as they are here.
-  """
-  before = torch.get_num_threads()
-  torch.set_num_threads(1)
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv('OMP_NUM_THREADS', '1')
-    patch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
-    yield
-  torch.set_num_threads(before)
 
 
 @pytest.fixture(scope='module')

@@ -119,7 +119,7 @@ class Reference:
     self.generator = StyleGAN(n.fmaps, latent_size=n.w_size, w_size=n.w_size, mapping_layers=n.mapping_layers)
     self.discriminator = Discriminator(n.fmaps)
     self.decoder = generator_decoder(self.generator, n.mixing_level)
-    self.params = init_generator(jax.random.key(0), self.generator)
+    self.params = jax.jit(init_generator, static_argnums=1)(jax.random.key(0), self.generator)
     size, rng = self.generator.resolution, np.random.default_rng(0)
     self.images = jnp.asarray(rng.uniform(-1, 1, (n.batch_size, size, size, 3)), jnp.float32)
     self.labels = jnp.arange(n.batch_size, dtype=jnp.int32) % NUM_CLASSES
@@ -140,13 +140,14 @@ class Reference:
   def gan(self, *, with_r1: bool) -> Case:
     """One discriminator and one generator step."""
     tx = optax.adam(LEARNING_RATE, *GAN_BETAS)
-    state = create_gan_state(jax.random.key(2), self.generator, self.discriminator, tx)
+    create = jax.jit(create_gan_state, static_argnums=(1, 2, 3))
+    state = create(jax.random.key(2), self.generator, self.discriminator, tx)
     step = functools.partial(gan_step, settings=GAN, with_r1=with_r1)
     return make_case(step, (state,), (GanBatch(self.images),), len(self.images), averages=True, r1=with_r1)
 
   def encoder(self) -> Case:
     """Steps of Algorithm 1 with pixels, the discriminator's features and L_mix; counted in image steps."""
-    params = self.discriminator.init(jax.random.key(3), self.images)
+    params = jax.jit(self.discriminator.init)(jax.random.key(3), self.images)
 
     def features_fn(params, images):
       return self.discriminator.apply(params, images, method='features')
