@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import runpy
+import shutil
 import signal
 import sys
 import threading
@@ -229,6 +230,15 @@ def run_together(folder: Path, stages: tuple[str, ...] | None) -> int:
   return status
 
 
+def remove_all_but(names: set[str], folder: Path) -> None:
+  """A dry run leaves nothing by which the folder would belong to its configuration."""
+  for place in folder.iterdir():
+    if place.is_dir() and place.name not in names:
+      shutil.rmtree(place)
+    elif place.name not in names:
+      place.unlink()
+
+
 @exit_status
 def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
   """Checks everything, then runs."""
@@ -262,11 +272,13 @@ def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
       raise BadInputError('--download: config.data.dir is empty, expected the folder to put the files into')
     hosts.by_first(lambda: mnist.download(config.data.dir))
   interruption.install()
+  before = {'lock', *(os.listdir(folder) if folder.is_dir() else ())}
   workdir = open_workdir(folder, config)
   try:
     experiment = hosts.first_before_others(lambda: Experiment(workdir))
     pipeline.describe(experiment)
     if DRY_RUN.value:
+      hosts.by_first(lambda: remove_all_but(before, folder))
       return
     if names != ('report',):
       workdir.record_command(['python', *sys.orig_argv[1:]])

@@ -144,11 +144,25 @@ def test_a_workdir_of_another_seed_is_refused(launch, finished):
   assert results(finished) == before
 
 
-def test_a_dry_run_trains_nothing(launch, tmp_path):
+def test_a_dry_run_leaves_the_folder_to_any_configuration(launch, tmp_path):
+  (tmp_path / 'notes.txt').touch()
   done = launch('pipeline', *smoke_flags(tmp_path), '--dry_run')
   assert done.returncode == 0, done.stderr
   assert '64 training' in done.stdout and 'mixing level 4 of 6' in done.stdout
-  assert not [stage for stage in ('gan', 'encode', 'train', 'report') if (tmp_path / stage).exists()]
+  assert {path.name for path in tmp_path.iterdir()} == {'lock', 'notes.txt'}
+  other = launch('pipeline', *smoke_flags(tmp_path), '--config.seed=1', '--dry_run')
+  assert other.returncode == 0, other.stderr
+
+
+def test_a_dry_run_leaves_a_run_as_it_is(launch, finished):
+  def files():
+    found = (path for path in finished.rglob('*') if 'lock' not in path.relative_to(finished).parts)
+    return {path: path.stat().st_mtime_ns for path in found}
+
+  before = files()
+  done = launch('pipeline', *smoke_flags(finished), '--dry_run')
+  assert done.returncode == 0, done.stderr
+  assert files() == before
 
 
 @pytest.mark.slow
