@@ -278,6 +278,7 @@ def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
     experiment = hosts.first_before_others(lambda: Experiment(workdir))
     pipeline.describe(experiment)
     if DRY_RUN.value:
+      hosts.gather()  # All have read what is removed.
       hosts.by_first(lambda: remove_all_but(before, folder))
       return
     if names != ('report',):
