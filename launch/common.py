@@ -231,7 +231,7 @@ def run_together(folder: Path, stages: tuple[str, ...] | None) -> int:
 
 
 def remove_all_but(names: set[str], folder: Path) -> None:
-  """A dry run leaves nothing by which the folder would belong to its configuration."""
+  """After a dry run, or bad input, the folder belongs to no configuration unless it did before."""
   for place in folder.iterdir():
     if place.is_dir() and place.name not in names:
       shutil.rmtree(place)
@@ -275,8 +275,13 @@ def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
   before = {'lock', *(os.listdir(folder) if folder.is_dir() else ())}
   workdir = open_workdir(folder, config)
   try:
-    experiment = hosts.first_before_others(lambda: Experiment(workdir))
-    pipeline.describe(experiment)
+    try:
+      experiment = hosts.first_before_others(lambda: Experiment(workdir))
+      pipeline.describe(experiment)
+    except BadInputError:
+      if hosts.is_first():
+        remove_all_but(before, folder)
+      raise
     if DRY_RUN.value:
       hosts.gather()  # All have read what is removed.
       hosts.by_first(lambda: remove_all_but(before, folder))

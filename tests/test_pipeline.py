@@ -154,6 +154,13 @@ def test_a_dry_run_leaves_the_folder_to_any_configuration(launch, tmp_path):
   assert other.returncode == 0, other.stderr
 
 
+def test_bad_input_leaves_the_folder_to_any_configuration(launch, tmp_path):
+  flags = ('--config.data.name=folder', f'--config.data.dir={tmp_path}/none')
+  refused(launch('pipeline', *smoke_flags(tmp_path / 'run'), *flags))
+  done = launch('pipeline', *smoke_flags(tmp_path / 'run'), '--dry_run')
+  assert done.returncode == 0, done.stderr
+
+
 def test_a_dry_run_leaves_a_run_as_it_is(launch, finished):
   def files():
     found = (path for path in finished.rglob('*') if 'lock' not in path.relative_to(finished).parts)
