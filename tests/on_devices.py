@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from advmix_jax import attack, evaluation, hosts, mixing, parallel, refill
 from advmix_jax.training.amortised import amortised_step
@@ -81,7 +82,7 @@ def steps(*, all_of_them: bool = False) -> Iterator[dict[str, np.ndarray]]:
 
   step = with_axis(amortised_step, settings=test_amortised.SETTINGS)
   real = tiny.uniform(1, test_amortised.SIZE, test_amortised.LAYERS, test_amortised.WIDTH, 1)
-  yield stepped('start', step, test_amortised.state(), test_amortised.batch(real), ('params',))
+  yield stepped('start', step, test_amortised.state(optax.sgd(0.05)), test_amortised.batch(real), ('params',))
 
 
 def whole_data_sets(*, all_of_them: bool = False) -> Iterator[dict[str, np.ndarray]]:

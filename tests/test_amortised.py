@@ -40,9 +40,10 @@ def narrow_decoder():
   return dataclasses.replace(decoder, map_z=map_z)
 
 
-def state():
+def state(tx=None):
+  tx = optax.adam(0.05) if tx is None else tx
   return create_amortised_state(
-    jax.random.key(0), Scale(), (LAYERS, WIDTH, 1), optax.adam(0.05), narrow_decoder(), lambda params, x: {}
+    jax.random.key(0), Scale(), (LAYERS, WIDTH, 1), tx, narrow_decoder(), lambda params, x: {}
   )
 
 

@@ -105,6 +105,8 @@ def amortised_step(
   target_features = state.features_fn(state.feature_params, images)
   w_avg = decoder.w_avg(state.decoder_params)
   spread = jnp.mean(jnp.square(w - w_avg[None, None]))
+  if axis_name is not None:
+    spread = jax.lax.pmean(spread, axis_name)  # Of all devices: a mean of ratios would be another one.
 
   def loss_fn(params):
     guess = state.apply_fn(params, images, w_avg)
