@@ -171,6 +171,7 @@ def check_config(config: ConfigDict) -> None:
   """
   check_values(config)
   data.check_config(config)
+  check_seeds(config)
   if 'toy' in config:
     toy.check_config(config.toy)
   check_features(config, check_sizes(config))
@@ -197,6 +198,17 @@ def check_values(config: ConfigDict) -> None:
     if unknown or not names:
       found = ', '.join(unknown) or 'none'
       raise BadInputError(f'config.{part}.methods: found {found}, expected some of {", ".join(METHODS)}')
+
+
+def check_seeds(config: ConfigDict) -> None:
+  """A seed from 2**32 would repeat the keys of a smaller one."""
+  first = config.seed if config.train.seed < 0 else config.train.seed
+  last = first + config.train.num_seeds - 1
+  if last >= 2**32:
+    raise BadInputError(
+      f'config.train.num_seeds is {config.train.num_seeds}: the last seed of a classifier is {last}, '
+      f'expected at most {2**32 - 1}'
+    )
 
 
 def check_rules(config: ConfigDict) -> None:

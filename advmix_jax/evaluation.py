@@ -2,7 +2,7 @@
 
 An example counts as broken only if its variant, stored as uint8 and read again, is misclassified.
 Starting from the original, an image that is already misclassified is broken, so accuracy under perturbation
-never exceeds clean accuracy.
+never exceeds clean accuracy on the images that are attacked.
 """
 
 import dataclasses
@@ -37,6 +37,7 @@ class Search:
   """Where the attack of a data set stands, on the host; changed as it goes on.
 
   Attributes:
+    num_restarts: Nr.
     broken_by: `[N]` int64, the first restart that broke the example; -1 = broken before, Nr = by none yet.
     images: `[N, H, W, C]` uint8, as in `Broken`.
     held: `[S]` bool, the slots that have a pair.
@@ -45,6 +46,7 @@ class Search:
     taken: pairs that have been given to a slot or passed over, of all `N * num_restarts` in their order.
   """
 
+  num_restarts: int
   broken_by: np.ndarray
   images: np.ndarray
   held: np.ndarray
@@ -54,10 +56,17 @@ class Search:
 
 
 def begin(originals: np.ndarray, already_broken: np.ndarray, num_restarts: int, num_slots: int) -> Search:
-  """A search that has done nothing. See `attack_all`."""
+  """A search that has done nothing.
+
+  Args:
+    originals: `[N, H, W, C]` uint8.
+    already_broken: `[N]` bool, misclassified before any search.
+    num_restarts: Nr.
+    num_slots: S.
+  """
   broken_by = np.where(already_broken, -1, num_restarts)
   slots = np.zeros((2, num_slots), np.int32)
-  return Search(broken_by, originals.copy(), np.zeros(num_slots, bool), *slots)
+  return Search(num_restarts, broken_by, originals.copy(), np.zeros(num_slots, bool), *slots)
 
 
 def waiting_pairs(broken_by: np.ndarray, num_restarts: int, taken: int = 0) -> Iterator[tuple[int, int]]:
@@ -77,15 +86,11 @@ def waiting_pairs(broken_by: np.ndarray, num_restarts: int, taken: int = 0) -> I
 def attack_all(
   advance_fn: Callable[[PyTree, refill.Entry, bool], tuple[PyTree, refill.Found]],
   slots: PyTree,
-  originals: np.ndarray,
+  search: Search,
   w: np.ndarray,
   labels: np.ndarray,
-  already_broken: np.ndarray,
-  num_restarts: int,
-  num_slots: int,
   progress: Callable[[int, int], None] = lambda done, left: None,
   numbers: np.ndarray | None = None,
-  search: Search | None = None,
 ) -> Broken:
   """Algorithm 2 with the 0-1 loss on a whole data set: the first restart that breaks an example counts.
 
@@ -94,19 +99,15 @@ def attack_all(
 
   Args:
     advance_fn: `(slots, entry, waiting) -> slots, found`, as `refill.advance`; found on the host.
-    slots: idle slots; consumed.
-    originals: `[N, H, W, C]` uint8.
+    slots: those of the search, idle where it begins; consumed.
+    search: from `begin`, or one to go on with; changed.
     w: `[N, L, D]`.
     labels: `[N]` int32.
-    already_broken: `[N]` bool, misclassified before any search.
-    num_restarts: Nr.
-    num_slots: S.
     progress: called with the number of pairs settled, of all `N * num_restarts`, and of examples left.
     numbers: `[N]` int32, by which the examples' random draws go; None = 0 to N - 1.
-    search: to go on with, its pairs in `slots`; changed. None = begins.
   """
   numbers = np.arange(len(labels), dtype=np.int32) if numbers is None else numbers
-  search = search or begin(originals, already_broken, num_restarts, num_slots)
+  num_restarts, num_slots = search.num_restarts, len(search.held)
   broken_by, images, held = search.broken_by, search.images, search.held
   example, restart = search.example, search.restart
   queue = waiting_pairs(broken_by, num_restarts, search.taken)

@@ -91,9 +91,11 @@ def _checked(path: Any, name: str, array: np.ndarray, shape: tuple[int, ...]) ->
   wanted = f'floating-point numbers [B, {", ".join(map(str, shape))}]'
   if array.dtype.kind != 'f' or array.ndim != 1 + len(shape) or array.shape[1:] != shape or not len(array):
     raise BadInputError(f'{path}: found {name} of {array.dtype} {list(array.shape)}, expected {wanted}')
+  with np.errstate(over='ignore'):
+    array = array.astype(np.float32)
   if not np.isfinite(array).all():
-    raise BadInputError(f'{path}: found numbers in {name} that are not finite, expected {wanted}')
-  return array.astype(np.float32)
+    raise BadInputError(f'{path}: found numbers in {name} that are not finite float32, expected {wanted}')
+  return array
 
 
 def _one_hot(path: Any, labels: np.ndarray, count: int, num_classes: int) -> np.ndarray:

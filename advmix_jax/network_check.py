@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import flax.linen as nn
 from ml_collections import ConfigDict
 
 from advmix_jax.interop.generator_folder import load_discriminator, load_generator
@@ -19,13 +20,19 @@ def check_sizes(config: ConfigDict) -> int:
     The generator's resolution.
   """
   if config.generator.path:
-    made, num_layers = check_generator_folder(config)
+    module = check_generator_folder(config)
+    made, num_layers, conditional = module.resolution, module.num_layers, module.label_size > 0
   else:
+    conditional = config.generator.conditional
     made, num_layers = 2 ** (len(config.generator.fmaps) + 1), 2 * len(config.generator.fmaps)
     check_trained_size(config, made)
     check_growth(config.generator)
     check_level('generator.style_mixing_level', config.generator.style_mixing_level, 0, num_layers)
   check_level('attack.mixing_level', config.attack.mixing_level, 1, num_layers)
+  if conditional and config.attack.typical_delta > 0:  # Eq. 15 is of z alone, which a label is drawn with.
+    raise BadInputError(
+      f'config.attack.typical_delta is {config.attack.typical_delta}, expected 0 with a conditional generator'
+    )
   resolution = config.encode.resolution or made
   if config.encode.features == 'discriminator' and resolution != made:
     raise BadInputError(
@@ -56,8 +63,8 @@ def check_level(key: str, level: int, least: int, num_layers: int) -> None:
     raise BadInputError(f'config.{key} is {level!r}, expected {least} to {num_layers - 1}')
 
 
-def check_generator_folder(config: ConfigDict) -> tuple[int, int]:
-  """A generator from elsewhere must be whole and make colour images; returns its resolution and layers."""
+def check_generator_folder(config: ConfigDict) -> nn.Module:
+  """A generator from elsewhere must be whole and make colour images; returns it."""
   folder = Path(config.generator.path)
   try:
     module = load_generator(folder).module
@@ -73,7 +80,7 @@ def check_generator_folder(config: ConfigDict) -> tuple[int, int]:
       "config.encode.features is 'discriminator', expected vgg16 or pixel: the generator in "
       f'config.generator.path={folder} comes without one'
     )
-  return module.resolution, module.num_layers
+  return module
 
 
 def check_growth(generator: ConfigDict) -> None:

@@ -1,9 +1,10 @@
 """Algorithm 2 for evaluation: a fixed number of slots, each at its own step of its own search.
 
-A search is of one (example, restart) pair. It ends when its example is misclassified or its steps are used
-up; its slot then takes the next pair. All shapes are static, so `advance` is compiled once. The trunk is
-computed when a pair enters its slot, and a step runs the layers above the mixing level alone. Memory holds
-one trunk for each slot, whatever the size of the data set. `evaluation.attack_all` is the queue.
+A search is of one (example, restart) pair. It ends when its steps are used up or, but for `highest_loss`,
+when its example is misclassified; its slot then takes the next pair. All shapes are static, so `advance` is
+compiled once. The trunk is computed when a pair enters its slot, and a step runs the layers above the
+mixing level alone. Memory holds one trunk for each slot, whatever the size of the data set.
+`evaluation.attack_all` is the queue.
 """
 
 import functools

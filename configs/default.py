@@ -185,7 +185,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.evaluate.num_examples = 0  # Test images attacked, drawn by data.split_seed; 0 = all.
   c.evaluate.batch_size = 128
   c.evaluate.start_from = 'original'  # original | reconstruction (open).
-  c.evaluate.select = 'first_error'  # first_error | highest_loss (open).
+  c.evaluate.select = 'first_error'  # first_error | highest_loss: of each restart (open).
 
   c.report = ml_collections.ConfigDict()
   c.report.num_examples = 8  # Columns of the picture grids.

@@ -34,7 +34,7 @@ def test_an_attack_goes_on_within_its_searches_and_finds_the_same(tmp_path, monk
     if loaded is None:
       search = evaluation.begin(originals, np.zeros(NUM_EXAMPLES, bool), NUM_RESTARTS, 24)
     else:
-      search = evaluate.load_search(loaded[1], originals)
+      search = evaluate.load_search(loaded[1], originals, NUM_RESTARTS)
       held, at = search.held, search.example
       entry = refill.Entry(held, held, w[at], labels[at], at, search.restart)
       slots = steps.enter(given, slots, entry)._replace(**loaded[0])
@@ -42,14 +42,13 @@ def test_an_attack_goes_on_within_its_searches_and_finds_the_same(tmp_path, monk
     def pause(slots, entry):
       calls[every] = calls.get(every, 0) + 1
       if every and calls[every] % every == 0:
-        evaluate.save_search(under_way, slots, entry, search, NUM_RESTARTS)
+        evaluate.save_search(under_way, slots, entry, search)
         raise Interrupted('stopped')
 
     def advance(slots, entry, waiting):
       return steps(given, slots, entry, waiting, pause)
 
-    wrong = search.broken_by < 0
-    return evaluation.attack_all(advance, slots, originals, w, labels, wrong, NUM_RESTARTS, 24, search=search)
+    return evaluation.attack_all(advance, slots, search, w, labels)
 
   whole = attack(UnderWay(tmp_path, 'whole', 1e9), 0)
   breaks = 0

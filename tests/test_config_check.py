@@ -98,6 +98,16 @@ def test_a_bad_value_is_named_with_what_is_expected(key, value):
   [
     ({'seed': -1}, 'config.seed: found -1', 'a number from 0 to 4294967295'),
     ({'seed': 2**32}, 'config.seed: found 4294967296', 'a number from 0 to 4294967295'),
+    (
+      {'train.seed': 2**32 - 2, 'train.num_seeds': 3},
+      'config.train.num_seeds is 3: the last seed of a classifier is 4294967296',
+      'at most 4294967295',
+    ),
+    (
+      {'generator.conditional': True, 'attack.typical_delta': 1.0},
+      'config.attack.typical_delta is 1.0',
+      '0 with a conditional generator',
+    ),
     ({'data.name': 'cifar'}, 'config.data.name: found cifar', 'one of digits'),
     ({'data.resolution': 20}, 'config.data.resolution: found 20', 'a power of two from 8'),
     ({'data.sigma': math.nan}, 'config.data.sigma: found nan', 'a number from 0'),

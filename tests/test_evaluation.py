@@ -6,7 +6,7 @@ import pytest
 
 from advmix_jax import evaluation
 from advmix_jax.batched import batches, in_batches
-from advmix_jax.evaluation import attack_all, group_accuracy
+from advmix_jax.evaluation import attack_all, begin, group_accuracy
 from advmix_jax.refill import Found
 
 LABELS = np.array([0, 0, 0, 1, 1, 2, 2], np.int32)
@@ -43,8 +43,8 @@ def attacked(breaks, already, num_restarts=3, num_slots=4, turns=None, **kwargs)
   turns = np.ones((7, num_restarts), int) if turns is None else turns
   searches = FakeSearches(breaks, turns)
   slots = np.zeros(num_slots, int)
-  already = np.array(already)
-  found = attack_all(searches, slots, ORIGINALS, W, LABELS, already, num_restarts, num_slots, **kwargs)
+  search = begin(ORIGINALS, np.array(already), num_restarts, num_slots)
+  found = attack_all(searches, slots, search, W, LABELS, **kwargs)
   return found, searches
 
 

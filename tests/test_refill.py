@@ -107,8 +107,8 @@ def refilled(num_slots, rule='sign', select='first_error', place=on_one_device):
   settings = settings_of(rule)
   advance = functools.partial(refill.advance, settings, select, classify, decoder)
   advance_fn, slots = place(advance, decoder, settings, shared, num_slots)
-  right = np.zeros(NUM_EXAMPLES, bool)
-  return evaluation.attack_all(advance_fn, slots, originals, w, labels, right, NUM_RESTARTS, num_slots)
+  search = evaluation.begin(originals, np.zeros(NUM_EXAMPLES, bool), NUM_RESTARTS, num_slots)
+  return evaluation.attack_all(advance_fn, slots, search, w, labels)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,6 @@ def test_it_is_compiled_once_for_all_classifiers():
     traces.append(entry.labels.shape)
     return refill.advance(settings_of(), 'first_error', classify, decoder, shared, slots, entry)
 
-  right = np.zeros(NUM_EXAMPLES, bool)
   step = parallel.pmap_carry(advance)
   for scale in (1.0, 2.0):
     given = shared | {'classifier': jax.tree.map(lambda x, scale=scale: scale * x, shared['classifier'])}
@@ -156,7 +155,8 @@ def test_it_is_compiled_once_for_all_classifiers():
       return slots, parallel.unshard(found)
 
     slots = parallel.distribute(refill.empty_slots(settings_of(), decoder, given, 24))
-    evaluation.attack_all(advance_fn, slots, originals, w, labels, right, 2, 24)
+    search = evaluation.begin(originals, np.zeros(NUM_EXAMPLES, bool), 2, 24)
+    evaluation.attack_all(advance_fn, slots, search, w, labels)
   assert traces == [(12,)]
 
 
@@ -172,8 +172,8 @@ def test_turns_are_saved_where_examples_break_early():
   settings = LatentAttack(0.3, NUM_RESTARTS, 12, RULES['sign'])
   advance = functools.partial(refill.advance, settings, 'first_error', counted, decoder)
   advance_fn, slots = on_one_device(advance, decoder, settings, shared, 40)
-  right = np.zeros(NUM_EXAMPLES, bool)
-  found = evaluation.attack_all(advance_fn, slots, originals, w, labels, right, NUM_RESTARTS, 40)
+  search = evaluation.begin(originals, np.zeros(NUM_EXAMPLES, bool), NUM_RESTARTS, 40)
+  found = evaluation.attack_all(advance_fn, slots, search, w, labels)
   jax.effects_barrier()
   unbroken = [np.sum((found.restart < 0) | (found.restart >= r)) for r in range(NUM_RESTARTS)]
   waiting_for_the_last = sum(-(-n // 40) * 13 for n in unbroken)

@@ -205,9 +205,9 @@ class Reference:
       return slots, parallel.unshard(found)
 
     def run():
-      unbroken = np.zeros(count, bool)
+      search = evaluation.begin(originals, np.zeros(count, bool), num_restarts, size)
       slots = parallel.distribute(refill.empty_slots(settings, self.decoder, shared, size))
-      return evaluation.attack_all(advance, slots, originals, w, labels, unbroken, num_restarts, size).broken
+      return evaluation.attack_all(advance, slots, search, w, labels).broken
 
     shape = {'restarts': num_restarts, 'steps': num_steps, 'classifier': 'cnn', 'examples': count}
     shape |= {'broken': float(run().mean())}

@@ -82,7 +82,7 @@ def train_start(experiment: Experiment) -> None:
     Loop(
       name='encoder',
       folder=path.parent / 'checkpoints',
-      num_steps=round(config.encode.init_kimg * 1000 / batch_size),
+      num_steps=max(1, round(config.encode.init_kimg * 1000 / batch_size)),
       batch_size=2 * batch_size,
       step_fn=lambda i, state, batch: step(state, batch),
       batch_fn=lambda i: parallel.shard(

@@ -119,12 +119,10 @@ def advance_fn(networks: Networks) -> Callable[[PyTree, PyTree, PyTree], PyTree]
 CHANGED = ('w_perp', 'rule_state', 'evaluated', 'kept')  # Fields of `refill.Slots` that steps change.
 
 
-def save_search(
-  under_way: UnderWay, slots: PyTree, entry: refill.Entry, search: evaluation.Search, num_restarts: int
-) -> None:
+def save_search(under_way: UnderWay, slots: PyTree, entry: refill.Entry, search: evaluation.Search) -> None:
   """Saves the searches in the slots, and the variants found so far."""
   new = search.restart[entry.enters] * len(search.broken_by) + search.example[entry.enters]
-  found = np.flatnonzero((search.broken_by >= 0) & (search.broken_by < num_restarts))
+  found = np.flatnonzero((search.broken_by >= 0) & (search.broken_by < search.num_restarts))
   arrays = {
     'held': entry.held & ~entry.enters,
     'example': search.example,
@@ -137,13 +135,13 @@ def save_search(
   under_way.save({name: getattr(slots, name) for name in CHANGED}, arrays)
 
 
-def load_search(arrays: dict[str, np.ndarray], originals: np.ndarray) -> evaluation.Search:
+def load_search(arrays: dict[str, np.ndarray], originals: np.ndarray, num_restarts: int) -> evaluation.Search:
   """What `save_search` saved beside the slots."""
   images = originals.copy()
   images[arrays['found']] = arrays['images']
-  return evaluation.Search(
-    arrays['broken_by'], images, arrays['held'], arrays['example'], arrays['restart'], int(arrays['taken'])
-  )
+  held, example, restart = (arrays[name] for name in ('held', 'example', 'restart'))
+  taken = int(arrays['taken'])
+  return evaluation.Search(num_restarts, arrays['broken_by'], images, held, example, restart, taken)
 
 
 def measurements(experiment: Experiment, correct: np.ndarray, broken: np.ndarray) -> dict:
@@ -228,7 +226,7 @@ class Evaluator:
 
     w, start_images = self._attacked
     labels = hosts.own(test.labels[experiment.attacked_positions])
-    numbers = hosts.own(np.arange(len(experiment.attacked_positions), dtype=np.int32))
+    numbers = hosts.own(experiment.attacked_positions.astype(np.int32))
     shared = {
       'classifier': classifier,
       'decoder': parallel.replicate(experiment.load_generator()),
@@ -242,7 +240,7 @@ class Evaluator:
     loaded = under_way.load({name: getattr(slots, name) for name in CHANGED})
     if loaded is not None:
       changed, arrays = loaded
-      search = load_search(arrays, start_images)
+      search = load_search(arrays, start_images, num_restarts)
       held, example = search.held, search.example
       entry = refill.Entry(held, held, w[example], labels[example], numbers[example], search.restart)
       slots = self._advance.enter(shared, slots, entry)._replace(**changed)
@@ -253,7 +251,7 @@ class Evaluator:
     def pause(slots: PyTree, entry: refill.Entry) -> None:
       dog.step_done()
       if under_way.is_due():
-        save_search(under_way, slots, entry, search, num_restarts)
+        save_search(under_way, slots, entry, search)
       interruption.check()
 
     def advance(slots: PyTree, entry: refill.Entry, waiting: bool) -> tuple[PyTree, refill.Found]:
@@ -266,14 +264,10 @@ class Evaluator:
       broken = evaluation.attack_all(
         advance,
         slots,
-        start_images,
+        search,
         w,
         labels,
-        search.broken_by < 0,
-        num_restarts,
-        self._batch_size,
         lambda done, left: update(done, f'{left} of {len(labels)} unbroken'),
         numbers,
-        search,
       )
     return {'correct': correct, **broken._asdict()}

@@ -78,7 +78,7 @@ def train_method(experiment: Experiment, method: str) -> None:
     Loop(
       name=f'train/{method}',
       folder=experiment.workdir.path / 'train' / method / 'checkpoints',
-      num_steps=round(config.train.num_epochs * len(train) / config.train.batch_size),
+      num_steps=max(1, round(config.train.num_epochs * len(train) / config.train.batch_size)),
       batch_size=config.train.batch_size * len(orders),
       step_fn=lambda i, state, batch: step(state, batch),
       batch_fn=batch_fn,

@@ -91,7 +91,7 @@ def make_schedule(config: ConfigDict) -> Schedule:
   generator = config.generator
   if generator.structure == 'fixed':
     size = by_resolution(generator, 'batch_size', 0)
-    return constant_schedule(round(generator.total_kimg * 1000 / size), size)
+    return constant_schedule(max(1, round(generator.total_kimg * 1000 / size)), size)
   num_doublings = len(generator.fmaps) + 1 - int(math.log2(generator.initial_resolution))
   return growing_schedule(
     num_doublings,

@@ -40,7 +40,7 @@ class Strength:
 
   @functools.cached_property
   def numbers(self) -> np.ndarray:
-    """Which of the attacked images; the stage evaluate draws for each by the same number."""
+    """Which of the attacked images."""
     labels = self._subject.attacked.labels
     return self._subject.drawn(labels, self._subject.settings.num_attacked, 'strength')
 
@@ -77,7 +77,7 @@ class Strength:
         trace_fn,
         examples.w,
         examples.labels,
-        self.numbers.astype(np.int32),
+        subject.experiment.attacked_positions[self.numbers].astype(np.int32),  # As the stage evaluate.
         num_restarts,
         self.steps[-1],
         enough,
