@@ -99,15 +99,46 @@ def test_a_broken_newest_checkpoint_falls_back_to_the_one_before(checkpointer, t
   again.save(2, state(7))  # The broken one is out of the way.
   assert again.restore(state(0))['params']['w'][0] == 7
   again.close()
+  names = {path.name for path in (tmp_path / 'checkpoints').iterdir()}
+  assert names == {'1', '2', '2.broken'}
+  assert reopened(again, tmp_path).restore(state(0))['params']['w'][0] == 7
 
 
-def test_with_every_checkpoint_broken_there_is_none(checkpointer, tmp_path):
+def test_with_every_checkpoint_broken_they_are_left_alone(checkpointer, tmp_path):
   checkpointer.save(1, state(1))
   checkpointer.close()
-  empty([p for p in (tmp_path / 'checkpoints' / '1').rglob('*') if p.is_file()])
+  files = [p for p in (tmp_path / 'checkpoints' / '1').rglob('*') if p.is_file()]
+  empty(files)
   again = Checkpointer(tmp_path / 'checkpoints', keep=2)
-  assert again.restore(state(0)) is None
+  with pytest.raises(RunError, match=r'checkpoint 1 of .* cannot be read .*, nor any other there; try again'):
+    again.restore(state(0))
   again.close()
+  assert all(path.exists() for path in files)
+
+
+def test_a_restart_that_cannot_read_for_a_passing_reason_loses_nothing(checkpointer, tmp_path, monkeypatch):
+  checkpointer.save(1, state(1))
+  checkpointer.save(2, state(2))
+  again = reopened(checkpointer, tmp_path)
+
+  def no_memory(*args, **kwargs):
+    raise MemoryError
+
+  with monkeypatch.context() as patch:
+    patch.setattr(again._manager, 'restore', no_memory)
+    with pytest.raises(RunError, match=r'checkpoint 2 of .* cannot be read \(MemoryError\)'):
+      again.restore(state(0))
+  assert reopened(again, tmp_path).restore(state(0))['params']['w'][0] == 2
+
+
+def test_a_state_that_is_not_finite_is_not_saved(checkpointer):
+  """Its metrics may be, as they are of the parameters before the last update."""
+  checkpointer.save(1, state(1))
+  bad = state(2)
+  bad['params']['w'] = bad['params']['w'].at[1].set(jnp.nan)
+  with pytest.raises(RunError, match='params/w is not finite after step 2, which is not saved'):
+    checkpointer.save(2, bad)
+  assert checkpointer.restore(state(0))['params']['w'][0] == 1
 
 
 @pytest.mark.parametrize(

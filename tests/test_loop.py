@@ -180,6 +180,28 @@ def test_a_last_step_that_is_not_finite_is_not_saved(workdir):
   assert STEPS not in saved_steps(workdir)
 
 
+def test_a_step_that_left_its_update_out_does_not_end_the_run(workdir):
+  def skipping(state, batch):
+    state, metrics = descend(state, batch)
+    is_bad = int(state.step) == 3
+    return state, metrics | {'loss': np.float32(np.nan if is_bad else 1), 'skipped/toy': np.float32(is_bad)}
+
+  workdir.config.log_every_steps = 1
+  run_loop(loop(workdir, step_fn=skipping), fresh(), workdir)
+  series = read_metrics(workdir.path / 'metrics.jsonl')
+  assert series['toy/skipped/toy'][3] == 1 and 3 not in series['toy/loss'] and 4 in series['toy/loss']
+
+
+def test_parameters_that_are_not_finite_are_not_saved_though_the_metrics_are(workdir):
+  def breaking(state, batch):
+    state, metrics = descend(state, batch)
+    return state.replace(x=state.x * (np.nan if int(state.step) == STEPS else 1)), metrics
+
+  with pytest.raises(RunError, match=f'x is not finite after step {STEPS}'):
+    run_loop(loop(workdir, step_fn=breaking), fresh(), workdir)
+  assert STEPS not in saved_steps(workdir)
+
+
 def test_a_signal_does_not_save_a_broken_state(workdir):
   def bad(step):
     return np.float32(np.nan)

@@ -3,10 +3,12 @@
 import contextlib
 import functools
 import logging
+import shutil
 import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -56,6 +58,16 @@ def _on_host(tree: PyTree) -> PyTree:
   return jax.tree.map(np.array, host) if jax.default_backend() == 'cpu' else host
 
 
+def _check_finite(step: int, tree: PyTree) -> None:
+  for path, x in jax.tree_util.tree_leaves_with_path(tree):
+    if jnp.issubdtype(x.dtype, jnp.floating) and not np.isfinite(x).all():
+      name = jax.tree_util.keystr(path, simple=True, separator='/')
+      raise RunError(
+        f'{name} is not finite after step {step}, which is not saved; lower the learning rate, or look at '
+        'the data'
+      )
+
+
 @functools.cache
 def _drop_late_answers() -> None:
   """Where an array cannot be written, orbax closes its event loop; tensorstore, which then cannot tell it of
@@ -98,15 +110,18 @@ class Checkpointer:
 
     Raises:
       RunError: if this checkpoint, or the one begun before, cannot be written, with the reason; older
-        checkpoints remain. Or if another run has taken the folder over.
+        checkpoints remain. If the state holds a number that is not finite: a run could never go on from it.
+        Or if another run has taken the folder over.
     """
     if step in self._manager.all_steps():
       return
     self.wait()
     run_lock.check(self._folder)
     self._begun = step
+    on_host = _on_host(_plain(state))
+    _check_finite(step, on_host)
     try:
-      self._manager.save(step, args=ocp.args.StandardSave(_on_host(_plain(state))))
+      self._manager.save(step, args=ocp.args.StandardSave(on_host))
     except Exception as error:
       raise self._failed(error) from error
 
@@ -126,13 +141,15 @@ class Checkpointer:
   def restore(self, template: PyTree) -> PyTree | None:
     """The newest checkpoint that can be read, as `template`; None if there is none.
 
-    A broken checkpoint is named, deleted, and the one before it is taken.
+    A broken checkpoint is named and put aside as `STEP.broken`, and the one before it is taken.
 
     Raises:
-      RunError: if a checkpoint is whole but holds other arrays than the template; it is left alone.
+      RunError: if none of the checkpoints can be read; or if one is whole but holds other arrays than the
+        template. They are left alone.
     """
     self.wait()
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(template))
+    broken: dict[int, str] = {}
     for step in sorted(self._manager.all_steps(), reverse=True):
       try:
         found, expected = _described(self._manager.item_metadata(step).tree), _described(abstract)
@@ -140,11 +157,9 @@ class Checkpointer:
         if found == expected:  # Otherwise orbax would cast or fail.
           restored = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
       except Exception as error:  # A truncated file shows as one of many types.
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        logger.warning(
-          'checkpoint %s of %s is broken (%s); going back to the one before', step, self._folder, reason
+        broken[step] = (
+          str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         )
-        self._manager.delete(step)
         continue
       if restored is None:
         name = min(k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k))
@@ -152,8 +167,24 @@ class Checkpointer:
           f'checkpoint {step} of {self._folder} holds {name} as {found.get(name, "absent")}, expected '
           f'{expected.get(name, "absent")}; it was made by another version: delete the folder to start again'
         )
+      for newer, reason in broken.items():
+        self._put_aside(newer, reason)
       return _typed(restored, template)
+    for step, reason in broken.items():  # Perhaps for a passing reason.
+      raise RunError(
+        f'checkpoint {step} of {self._folder} cannot be read ({reason}), nor any other there; try again, or '
+        'delete the folder to start again'
+      )
     return None
+
+  def _put_aside(self, step: int, reason: str) -> None:
+    logger.warning(
+      'checkpoint %s of %s is broken (%s); going back to the one before', step, self._folder, reason
+    )
+    aside = self._folder / f'{step}.broken'
+    shutil.rmtree(aside, ignore_errors=True)
+    (self._folder / str(step)).rename(aside)
+    self._manager.reload()
 
   def close(self) -> None:
     """Waits for what is being written; if that fails, `wait` would have said so."""

@@ -149,8 +149,13 @@ def changing_part(loop: Loop, state: PyTree) -> dict[str, PyTree]:
 
 
 def finite_values(name: str, step: int, metrics: dict[str, jax.Array]) -> dict[str, float]:
-  """Metrics as numbers, `NAME/` before theirs. Raises `RunError`, naming the step, if one is not finite."""
+  """Metrics as numbers, `NAME/` before theirs. Raises `RunError`, naming the step, if one is not finite.
+
+  Where a metric `skipped/*` says that the step left an update out for this reason, they are left out as well.
+  """
   values = {f'{name}/{metric}': float(value) for metric, value in metrics.items()}
+  if any(value for metric, value in values.items() if metric.startswith(f'{name}/skipped/')):
+    return {metric: value for metric, value in values.items() if math.isfinite(value)}
   for metric, value in values.items():
     if not math.isfinite(value):
       raise RunError(f'{metric} is {value} at step {step}; lower the learning rate, or look at the data')
