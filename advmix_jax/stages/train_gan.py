@@ -52,7 +52,10 @@ def run(experiment: Experiment) -> None:
 
   def hook(step: int, state: GanState) -> None:
     if hosts.is_first() and (grids_drawn[step] > grids_drawn[step - 1] or step == schedule.num_steps):
-      draw_grids(state.decoder_params(), state.lod, f'{schedule.first_image[step] / 1000:06.0f}kimg')
+      lod = (
+        None if state.lod is None else lod_of(schedule.lod[step - 1])
+      )  # A restored state has its first one.
+      draw_grids(state.decoder_params(), lod, f'{schedule.first_image[step] / 1000:06.0f}kimg')
 
   state = run_loop(
     Loop(
