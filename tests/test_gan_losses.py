@@ -17,7 +17,7 @@ def test_penalties_of_a_linear_score():
   def score(x):
     return jnp.sum(x * a[None], axis=(1, 2, 3))
 
-  np.testing.assert_allclose(gan_losses.squared_gradient(score, images), squared, rtol=1e-5)
+  np.testing.assert_allclose(gan_losses.scores_and_squared_gradients(score, images)[1], squared, rtol=1e-5)
   found = gan_losses.gradient_penalty(score, images, -images, tiny.keys(2, 4))
   np.testing.assert_allclose(found, 10 * (np.sqrt(squared) - 1) ** 2, rtol=1e-5)
 

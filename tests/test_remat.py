@@ -12,7 +12,7 @@ from advmix_jax.models.discriminator2 import Discriminator2
 from advmix_jax.models.growing import Lod
 from advmix_jax.models.stylegan import StyleGAN
 from advmix_jax.models.stylegan2 import StyleGAN2
-from advmix_jax.training.gan_losses import squared_gradient
+from advmix_jax.training.gan_losses import scores_and_squared_gradients
 from tests import tiny
 from tests.compare import assert_close
 from tests.tiny import normal, uniform
@@ -96,7 +96,7 @@ def test_a_discriminator_gives_the_same_scores_and_gradients(name):
   def everything(remat):
     fn, params = critic(name, remat)
     gradients = jax.grad(lambda params, x: jnp.sum(jnp.square(fn(params, x))), argnums=(0, 1))
-    r1 = jax.grad(lambda params: jnp.sum(squared_gradient(lambda x: fn(params, x), images)))
+    r1 = jax.grad(lambda params: jnp.sum(scores_and_squared_gradients(lambda x: fn(params, x), images)[1]))
     return fn(params, images), gradients(params, images), r1(params)
 
   expected, found = (jax.jit(functools.partial(everything, remat))() for remat in (False, True))

@@ -51,7 +51,7 @@ def test_r1_is_a_step_after_the_discriminators_own():
 
   def loss(params):
     score = functools.partial(critic.apply, {'params': params})
-    return 16 * 5 * jnp.mean(gan_losses.squared_gradient(lambda x: score(x, labels), images))
+    return 16 * 5 * jnp.mean(gan_losses.scores_and_squared_gradients(lambda x: score(x, labels), images)[1])
 
   gradient = jax.jit(jax.grad(loss))(without.discriminator)
   expected = jax.tree.map(lambda p, g: p - LEARNING_RATE * g, without.discriminator, gradient)

@@ -136,12 +136,12 @@ def test_the_discriminator_learns_from_our_losses(reference):
       return reference.discriminator.apply({'params': params}, images)
 
     loss = gan_losses.discriminator_loss('logistic', score(fake), score(reference.images))
-    return jnp.mean(loss) + 5 * jnp.mean(gan_losses.squared_gradient(score, reference.images))
+    return jnp.mean(loss) + 5 * jnp.mean(gan_losses.scores_and_squared_gradients(score, reference.images)[1])
 
   expected, gradient = jax.jit(jax.value_and_grad(loss_fn))(params)
   training = gan_training(reference, params)
   images = to_nchw(reference.images)
-  loss = training.discriminator_loss(to_nchw(fake), images) + 5 * training.penalty(images)
+  loss = training.loss_of_fake(to_nchw(fake)) + training.penalised_loss_of_real(images)
   loss.backward()
   assert loss.item() == pytest.approx(float(expected), rel=1e-4)
   found = training.discriminator.convs[0].weight.grad.permute(2, 3, 1, 0)

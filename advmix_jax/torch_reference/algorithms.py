@@ -184,15 +184,18 @@ class GanTraining:
       w, other = generator.map_z(z).chunk(2)
       return generator(torch.where(keep, w, other), noise), w[:, 0].mean(0)
 
+    def loss_of_fake(fake: Tensor) -> Tensor:
+      return F.softplus(discriminator(fake)).mean()
+
     def discriminator_loss(fake: Tensor, images: Tensor) -> Tensor:
-      return F.softplus(discriminator(fake)).mean() + F.softplus(-discriminator(images)).mean()
+      return loss_of_fake(fake) + F.softplus(-discriminator(images)).mean()
 
     def generator_loss(z: Tensor, keep: Tensor, noise: list[Tensor]) -> tuple[Tensor, Tensor]:
       fake, mean = generate(z, keep, noise)
       return F.softplus(-discriminator(fake)).mean(), mean.detach()
 
     self.generate, self.discriminator_loss = wrap(generate), wrap(discriminator_loss)
-    self.generator_loss = wrap(generator_loss)
+    self.loss_of_fake, self.generator_loss = wrap(loss_of_fake), wrap(generator_loss)
 
   def draw(self, batch: int) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Two z for each image, which rows keep the first, and noise."""
@@ -208,9 +211,10 @@ class GanTraining:
       fake, mean = self.generate(*self.draw(len(images)))
       self.w_avg.lerp_(mean, 0.005)
     self.d_optimiser.zero_grad()
-    d_loss = self.discriminator_loss(fake, images)
     if self.r1_weight:
-      d_loss = d_loss + self.r1_weight * self.penalty(images)
+      d_loss = self.loss_of_fake(fake) + self.penalised_loss_of_real(images)
+    else:
+      d_loss = self.discriminator_loss(fake, images)
     d_loss.backward()
     self.d_optimiser.step()
 
@@ -226,11 +230,12 @@ class GanTraining:
     self.w_avg.lerp_(mean, 0.005)
     return d_loss.detach(), g_loss.detach()
 
-  def penalty(self, images: Tensor) -> Tensor:
-    """R1. Never compiled: torch.compile has no second derivatives."""
+  def penalised_loss_of_real(self, images: Tensor) -> Tensor:
+    """With R1, of the same scores. Never compiled: torch.compile has no second derivatives."""
     images = images.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(self.discriminator(images).sum(), images, create_graph=True)
-    return gradient.square().sum((1, 2, 3)).mean()
+    scores = self.discriminator(images)
+    (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
+    return F.softplus(-scores).mean() + self.r1_weight * gradient.square().sum((1, 2, 3)).mean()
 
 
 class ClassifierTraining:

@@ -3,6 +3,7 @@
 import functools
 import os
 import shutil
+import statistics
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,9 +14,11 @@ from torch import Tensor, nn
 
 from advmix_jax import mixing
 from advmix_jax.bench import reference_cases
-from advmix_jax.bench.timing import Fastest, Run, seconds_of
+from advmix_jax.bench.timing import Fastest, Run, in_turns
 from advmix_jax.torch_reference import algorithms, networks
 from advmix_jax.types import PyTree
+
+TURNS = 3  # Of each variant, to find the fastest.
 
 
 class Variant(NamedTuple):
@@ -149,7 +152,7 @@ BUILDERS: dict[str, Callable[[reference_cases.Case, reference_cases.Networks, Va
 
 
 def fastest(name: str, case: reference_cases.Case, sizes: reference_cases.Networks) -> Fastest:
-  """The fastest variant of a case; each is warmed up and then timed once."""
+  """The fastest variant of a case; each is warmed up, then they are timed in turns."""
   runs: dict[str, Run] = {}
   tried: dict[str, float | str] = {}
   for kind, variant in VARIANTS.items():
@@ -160,13 +163,14 @@ def fastest(name: str, case: reference_cases.Case, sizes: reference_cases.Networ
     run = BUILDERS[name](case, sizes, variant)
     try:
       run()
-      tried[kind] = seconds_of(run)
     except RuntimeError as error:
       if not variant.compiled:
         raise
       tried[kind] = f'{type(error).__name__}: {error}'.splitlines()[0]
       continue
     runs[kind] = run
+  for kind, seconds in zip(runs, in_turns(list(runs.values()), TURNS), strict=True):
+    tried[kind] = statistics.median(seconds)
   best = min(runs, key=lambda kind: tried[kind])
   return Fastest(runs[best], best, tried)
 

@@ -113,15 +113,17 @@ def _discriminator_step(
       def score(images):
         return _scores(state, params, images, batch.labels, share)
 
-      fake_scores, real_scores = score(fake), score(batch.images)
+      def scored(images, is_penalised):
+        return _penalised(score, images, settings) if is_penalised else (score(images), jnp.zeros(()))
+
+      has_r1 = with_r1 and not settings.lazy_r1
+      fake_scores, r2 = scored(fake, has_r1 and settings.loss == 'relativistic')
+      real_scores, r1 = scored(batch.images, has_r1)
       loss = jnp.mean(gan_losses.discriminator_loss(settings.loss, fake_scores, real_scores))
       if penalty_key is not None:
         keys = mixing.example_keys(penalty_key, share.positions)
         loss = loss + jnp.mean(gan_losses.gradient_penalty(score, batch.images, fake, keys))
-      if with_r1 and not settings.lazy_r1:
-        loss = loss + _r1_loss(score, batch.images, settings)
-        if settings.loss == 'relativistic':
-          loss = loss + _r1_loss(score, fake, settings)  # R2.
+      loss = loss + r1 + r2
       metrics = {'scores/real': jnp.mean(real_scores), 'scores/fake': jnp.mean(fake_scores)}
       return loss, metrics | {'loss/discriminator': loss}
 
@@ -163,15 +165,16 @@ def _generator_step(
   return state, {'loss/generator': loss} | _skipped('generator', was_skipped)
 
 
-def _r1_loss(score: gan_losses.ScoreFn, images: Array, settings: GanSettings) -> Array:
-  penalty = jnp.mean(gan_losses.squared_gradient(score, images))
-  return 0.5 * settings.r1_gamma * settings.r1_interval * penalty
+def _penalised(score: gan_losses.ScoreFn, images: Array, settings: GanSettings) -> tuple[Array, Array]:
+  """Scores, and the penalty R1, of generated images R2."""
+  scores, squared = gan_losses.scores_and_squared_gradients(score, images)
+  return scores, 0.5 * settings.r1_gamma * settings.r1_interval * jnp.mean(squared)
 
 
 def _r1_step(state: GanState, batch: GanBatch, settings: GanSettings, share: _Share) -> GanState:
   def gradients_of(batch, share):
     def loss_fn(params):
-      return _r1_loss(lambda x: _scores(state, params, x, batch.labels, share), batch.images, settings)
+      return _penalised(lambda x: _scores(state, params, x, batch.labels, share), batch.images, settings)[1]
 
     return jax.grad(loss_fn)(state.discriminator)
 

@@ -35,26 +35,27 @@ def discriminator_loss(name: str, fake: Array, real: Array) -> Array:
   return fake - real + DRIFT * jnp.square(real)
 
 
-def squared_gradient(score_fn: ScoreFn, images: Array) -> Array:
-  """`|d score / d image|^2` `[B]`, summed over pixels and channels (R1, R2: Mescheder et al. 2018).
+def scores_and_squared_gradients(score_fn: ScoreFn, images: Array) -> tuple[Array, Array]:
+  """Scores `[B]`, and `|d score / d image|^2` `[B]` (R1, R2: Mescheder et al. 2018), by one pass.
 
   Args:
     score_fn: images `[B, H, W, C]` to scores `[B]`; examples may influence each other's scores.
-    images: where it is taken.
+    images: where both are taken; the squares are summed over pixels and channels.
   """
-  gradient = jax.grad(lambda x: jnp.sum(score_fn(x)))(images)
-  return jnp.sum(jnp.square(gradient), axis=(1, 2, 3))
+  scores, pull = jax.vjp(score_fn, images)
+  (gradient,) = pull(jnp.ones_like(scores))
+  return scores, jnp.sum(jnp.square(gradient), axis=(1, 2, 3))
 
 
 def gradient_penalty(score_fn: ScoreFn, real: Array, fake: Array, keys: Array) -> Array:
   """`10 (|d score / d image| - 1)^2` `[B]` between real and generated images (Gulrajani et al. 2017).
 
   Args:
-    score_fn: as for `squared_gradient`.
+    score_fn: as for `scores_and_squared_gradients`.
     real, fake: `[B, H, W, C]`.
     keys: `[B]`, consumed: each draws how far its image lies from the real towards the generated one.
   """
   share = jax.vmap(jax.random.uniform)(keys)[:, None, None, None]
-  squared = squared_gradient(score_fn, real + (fake - real) * share)
+  _, squared = scores_and_squared_gradients(score_fn, real + (fake - real) * share)
   length = jnp.sqrt(jnp.maximum(squared, 1e-30))  # At 0 the root has no gradient.
   return GRADIENT_WEIGHT * jnp.square(length - 1)
