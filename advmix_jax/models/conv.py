@@ -22,8 +22,8 @@ from advmix_jax import threads
 from advmix_jax.types import Array
 
 Padding = tuple[int, int]  # Zeros before and after, the same for height and width.
-CACHED = 1 << 19  # Numbers of an array of which a kernel's gradient may make three copies at once ...
-TOGETHER = 8  # ... or it is taken of so many images at a time.
+CACHED = 1 << 16  # Numbers of an array of which a kernel's gradient may make three copies at once ...
+TOGETHER = 4  # ... or it is taken of so many images at a time.
 
 
 def conv2d(x: Array, kernel: Array, padding: Padding | None = None) -> Array:
