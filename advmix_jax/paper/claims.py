@@ -7,7 +7,8 @@ The standard error of a difference has two parts, added in squares. One is that 
 difference within each seed where the rows have the same seeds, as methods then share data and generator. The
 other is that of the mean over test images, which the seeds share, so that more seeds alone do not shrink it:
 of the difference on each image where the rows know their outcomes; else, where they say of how many images
-they are, rows are taken as independent, and the error comes out too large.
+they are, rows are taken as independent, and the error comes out too large. What differs by seed and image
+alike is in both parts, which makes the error a little too large.
 """
 
 import itertools
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from advmix_jax.paper.published import LESS_BIASED, MORE_BIASED, RED_999, UNBIASED
+from advmix_jax.paper.published import LESS_BIASED, MORE_BIASED, RED_999, SMILING, UNBIASED
 from advmix_jax.paper.rows import unpacked
 
 HOLDS, FAILS, NOISE, NOT_RUN = 'holds', 'fails', 'within noise', 'not run'
@@ -196,15 +197,20 @@ def advmix_keeps(table: Table) -> list[Difference]:
   return [table.difference('1 − loss of advmix', above, below, KEEPS)]
 
 
-def advmix_best_perturbed(table: Table) -> list[Difference]:
+def advmix_best(table: Table, *but_for: Place) -> list[Difference]:
   others = [method for method in table.methods if method != 'advmix']
   if 'nominal' not in others or 'randmix' not in others:
     raise Missing
   return [
     table.difference(f'{setting}: advmix − {other}', [(setting, 'advmix')], [(setting, other)])
     for setting in table.settings
-    for other in [table.best(setting, others)]
+    for other in others
+    if (setting, other) not in but_for
   ]
+
+
+def advmix_best_clean(table: Table) -> list[Difference]:
+  return advmix_best(table, ('attribute 3', 'cutmix'))
 
 
 def advmix_clean(table: Table) -> list[Difference]:
@@ -219,6 +225,7 @@ def at_loses_on_celeba(table: Table) -> list[Difference]:
     table.difference(f'{setting}: nominal − {at}', [(setting, 'nominal')], [(setting, at)])
     for setting in table.settings
     for at in ('at 4/255', 'at 8/255')
+    if (setting, at) != (SMILING, 'at 4/255')
   ]
 
 
@@ -240,7 +247,6 @@ CLAIMS = (
   Claim('RandMix and AdvMix are above nominal, mixup and AT at every σ', 'figure7', mixes_beat_others),
   Claim('The gap between them and the others closes as σ grows', 'figure7', gap_closes),
   Claim('AT is above nominal and mixup', 'figure7', at_beats_nominal_and_mixup),
-  Claim("AdvMix's clean accuracy is not below nominal's", 'figure7', advmix_clean),
   Claim('AdvMix is not below RandMix', 'table1', advmix_not_below_randmix),
   Claim("AdvMix's lead grows with the bias of the generator", 'table1', gap_grows_with_bias),
   Claim('With a 99.9 % red generator RandMix loses more than 15 points', 'table2', randmix_loses),
@@ -248,10 +254,9 @@ CLAIMS = (
     'With a 99.9 % red generator AdvMix keeps its accuracy (loses less than 1 point)', 'table2', advmix_keeps
   ),
   Claim("AdvMix's clean accuracy is not below nominal's", 'table3', advmix_clean),
-  Claim('AT loses clean accuracy', 'table3', at_loses_on_celeba),
-  Claim(
-    'AdvMix has the highest accuracy under perturbation for every attribute', 'table4', advmix_best_perturbed
-  ),
+  Claim('AdvMix has the best clean accuracy (but for CutMix on attribute 3)', 'table3', advmix_best_clean),
+  Claim('AT loses clean accuracy (but for 4/255 on Smiling)', 'table3', at_loses_on_celeba),
+  Claim('AdvMix has the highest accuracy under perturbation for every attribute', 'table4', advmix_best),
 )
 
 

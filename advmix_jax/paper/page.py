@@ -21,8 +21,14 @@ its figure, by the command that is named with it and `--record=FOLDER`. Accuraci
 deviation over n seeds; differences are ours − the paper's, in points. The time is that of all stages of all
 runs, one after the other.
 
+`cpu` is the size for two cores: 2,000 to 3,000 training images, and a generator with w of 64 that is
+trained on 120,000 images. `paper`, which needs a GPU, has all images, w of 512 and 5,000,000; none of it
+was run yet.
+
 A claim holds if every difference that it asserts is above 0 by more than two standard errors (of its mean
-over seeds, and over test images), and fails if one is below 0 by as much; otherwise it is within noise.
+over seeds, and over test images), and fails if one is below 0 by as much; otherwise it is within noise. An
+accuracy that is said not to be below another must so be shown to be above. Three seeds say little of their
+own spread: chance alone takes 18 of 100 such differences beyond two standard errors.
 """
 COLUMNS = (
   'setting',

@@ -33,6 +33,7 @@ TOY_PANELS = ('data', 'advmix', 'mixup')
 READ_RIGHT = {'clean_accuracy': ('correct', True), 'perturbed_accuracy': ('broken', False)}
 # By measure: the array that evaluate keeps of a classifier, and its value for an image that is read right.
 KEYS: dict[str, Any] = {'setting': str, 'method': str, 'seeds': list, 'planned': list, 'num_examples': int}
+KEYS |= {'accuracies': list}
 KEYS |= {'accuracy_mean': float, 'accuracy_sd': float | None, 'paper': float | None}
 
 
@@ -124,7 +125,7 @@ def misfit(found: Mapping[str, Any], kinds: Mapping[str, Any]) -> str:
 
 
 def fault_of(row: Any) -> str:
-  """What keeps something from being a row; '' if nothing does. Outcomes and accuracies once were not kept."""
+  """What keeps something from being a row; '' if nothing does. Outcomes once were not kept."""
   if not isinstance(row, dict):
     return f'found {type(row).__name__}'
   if fault := misfit(row, KEYS):
