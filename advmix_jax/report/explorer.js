@@ -285,7 +285,7 @@
 
   function update() {
     listed = everyone.filter((example) => passes(example));
-    if (!listed.includes(state.example)) state.example = listed[0];
+    if (listed.length && !listed.includes(state.example)) state.example = listed[0];
     showChoices();
     showSummary();
     showList();
@@ -334,5 +334,5 @@
   }
 
   const everything = [data.original, data.reconstruction, ...data.seeds.flatMap((one) => one.variants)];
-  Promise.all(everything.map(load)).then(start);
+  Promise.all(everything.map(load)).then(start, () => { byId('fault').hidden = false; });
 })();

@@ -14,6 +14,7 @@ from advmix_jax.stages import encode, encode_loss, encode_start, encoded
 from advmix_jax.stages.sections.scene import Scene, one_per_class
 from advmix_jax.types import Array
 
+MAX_CLASSES = 20  # Rows of style mixing.
 NUM_ENCODED = 3  # Rows of Figure 5 from each split.
 MANY_STEPS = 50  # From here on Figure 5 shows a tenth of the steps too.
 NUM_VARIANTS = 4  # Mixed variants in Figure 5.
@@ -23,7 +24,8 @@ def style_mixing(scene: Scene) -> list[Section]:
   """Eq. 11 on encoded images: one row per class, one column per generated image."""
   experiment = scene.experiment
   decoder, train = experiment.decoder, experiment.splits.train
-  coarse = jnp.asarray(scene.train_latents[one_per_class(train.labels, train.num_classes)])
+  shown = min(train.num_classes, MAX_CLASSES)
+  coarse = jnp.asarray(scene.train_latents[one_per_class(train.labels, shown)])
   fine = scene.draw_w(experiment.key('report/style_mixing'), experiment.config.report.num_examples)
   rows, columns = len(coarse), len(fine)
   mixed = mixing.mix(jnp.repeat(coarse, columns, axis=0), jnp.tile(fine, (rows, 1, 1)), decoder.mixing_level)
@@ -40,8 +42,9 @@ def style_mixing(scene: Scene) -> list[Section]:
     'image above. Where the split is right, every row shows one class; what the images of a column share '
     '(their colours, their light) is what a classifier trained on mixes learns to ignore.'
   )
+  chosen = 'one of each class' if shown == train.num_classes else f'one of each of the first {shown} classes'
   caption = (
-    f'Left: reconstructions of training images, one of each class. Top: generated images. Mixing level '
+    f'Left: reconstructions of training images, {chosen}. Top: generated images. Mixing level '
     f'{decoder.mixing_level} of {decoder.num_layers} layers.'
   )
   return [Section('Style mixing', text, figure, caption, pixelated=True)]
