@@ -223,6 +223,12 @@ def check_parts(config: ConfigDict) -> None:
   """Minibatches must be whole numbers of parts, and parts of the discriminator whole numbers of groups."""
   train, generator = config.train, config.generator
   check_part('train.micro_batch', train.micro_batch, train.batch_size)
+  has_path_length = generator.architecture == 'stylegan2' and generator.path_length_weight > 0
+  if has_path_length and generator.batch_size // parallel.num_devices() % 2:
+    raise BadInputError(
+      f'config.generator.batch_size is {generator.batch_size}, expected an even number of images on each of '
+      f'{parallel.num_devices()} devices: path lengths are of every second one'
+    )
   sizes, parts = generator.batch_sizes, generator.micro_batches
   for i in range(min((len(given) for given in (sizes, parts) if given), default=1)):
     key = f'generator.micro_batches[{i}]' if parts else 'generator.micro_batch'

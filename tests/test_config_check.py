@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
-from advmix_jax import config_check
+from advmix_jax import config_check, parallel
 from advmix_jax.config_check import ABOVE_0, AT_LEAST_0, COUNT, COUNT_FROM_1, RULES, SHARE, WIDTHS
 from advmix_jax.models.discriminator import Discriminator
 from advmix_jax.types import BadInputError
@@ -221,6 +221,16 @@ def test_a_batch_must_be_shared_evenly_by_the_devices(key):
   assert jax.local_device_count() == 2
   assert complaint(changed({key: 63})) == f'config.{key} is 63, expected a multiple of the 2 devices'
   config_check.check_config(changed({key: 62}))
+
+
+def test_path_lengths_take_every_second_image_of_a_device(monkeypatch):
+  monkeypatch.setattr(parallel, 'num_devices', lambda: 4)
+  config = changed({'generator.architecture': 'stylegan2', 'generator.batch_size': 12})
+  assert complaint(config).startswith(
+    'config.generator.batch_size is 12, expected an even number of images on'
+  )
+  config.generator.path_length_weight = 0.0
+  config_check.check_config(config)
 
 
 @pytest.mark.parametrize(
