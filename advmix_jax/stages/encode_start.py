@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
 import numpy as np
 import optax
 
@@ -14,7 +13,7 @@ from advmix_jax.models.image_encoder import ImageEncoder
 from advmix_jax.ranges import to_float
 from advmix_jax.stages.encode_loss import encode_settings, features_function, load_feature_params
 from advmix_jax.stages.experiment import Experiment
-from advmix_jax.stages.networks import CHANNELS, Networks, compute_dtype
+from advmix_jax.stages.networks import CHANNELS, Networks, compute_dtype, jit_init
 from advmix_jax.training.amortised import AmortisedState, amortised_step, create_amortised_state
 from advmix_jax.training.loop import Loop, run_loop
 from advmix_jax.types import Array, PyTree
@@ -69,7 +68,7 @@ def train_start(experiment: Experiment) -> None:
   real = experiment.encode_splits.train.images
 
   create = functools.partial(create_start, experiment, features_fn)
-  state = jax.jit(create)(experiment.key('encode/start'))
+  state = jit_init(create)(experiment.key('encode/start'))
   state = state.replace(
     decoder_params=experiment.load_generator(), feature_params=load_feature_params(experiment)
   )

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from advmix_jax import data
 from advmix_jax.interop.weights import load_tree
-from advmix_jax.stages.networks import Networks
+from advmix_jax.stages.networks import Networks, jit_init
 from advmix_jax.training import seeds
 from advmix_jax.types import Array, BadInputError, Dataset, PyTree, Splits, TrainState
 from advmix_jax.workdir import Workdir, classifier_names
@@ -30,7 +30,7 @@ class Experiment(Networks):
     self.splits: Splits = data.load(config)
     classes = self.splits.train.num_classes, self.splits.generator.num_classes
     super().__init__(config, self.generator_file.parent, *classes)
-    self._init_classifier = jax.jit(self.create_classifier)  # Compiled once for all methods.
+    self._init_classifier = jit_init(self.create_classifier)  # Compiled once for all methods.
 
   @functools.cached_property
   def encode_splits(self) -> Splits:

@@ -17,7 +17,7 @@ from advmix_jax.models.growing import Lod, lod_of
 from advmix_jax.ranges import to_float
 from advmix_jax.stages import adopt_gan
 from advmix_jax.stages.experiment import Experiment
-from advmix_jax.stages.networks import Networks
+from advmix_jax.stages.networks import Networks, jit_init
 from advmix_jax.stages.sample_grids import grid_writer
 from advmix_jax.training import gan_losses
 from advmix_jax.training.adam import make_adam
@@ -73,7 +73,7 @@ def run(experiment: Experiment) -> None:
       place_fn=parallel.replicate_first,
       hook=hook,
     ),
-    jax.jit(functools.partial(create, experiment))(experiment.key('gan')),
+    jit_init(functools.partial(create, experiment))(experiment.key('gan')),
     experiment.workdir,
   )
   hosts.by_first(lambda: save(experiment, state))
