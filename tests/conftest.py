@@ -13,6 +13,7 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 import jax
 import pytest
 from absl.testing import flagsaver
+from jax.experimental.compilation_cache import compilation_cache
 
 from advmix_jax import parallel
 from tests import command_line, pictures, slurm_cluster
@@ -130,6 +131,16 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = folder.parent  # Each worker has a folder in there.
   compiled = {'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled')}
   return os.environ | compiled | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
+
+
+@pytest.fixture(scope='module')
+def compiled_once(environment: dict[str, str]) -> Iterator[None]:
+  """For modules that make the same run several times: jax takes its programs from that folder as well."""
+  jax.config.update('jax_compilation_cache_dir', environment['JAX_COMPILATION_CACHE_DIR'])
+  compilation_cache.reset_cache()
+  yield
+  jax.config.update('jax_compilation_cache_dir', None)
+  compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope='module')

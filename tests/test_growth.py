@@ -97,7 +97,7 @@ def train(path) -> Experiment:
 
 
 @pytest.fixture(scope='module')
-def whole(tmp_path_factory, quick_compile) -> Experiment:
+def whole(tmp_path_factory, quick_compile, compiled_once) -> Experiment:
   """A training that nothing stopped."""
   return train(tmp_path_factory.mktemp('runs') / 'whole')
 

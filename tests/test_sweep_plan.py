@@ -248,7 +248,7 @@ def test_attributes_share_what_is_made_before_the_classifier_unless_images_are_d
   assert not shared(told, 'train_gan') and not shared(told, 'encode')
 
 
-@pytest.mark.usefixtures('quick_compile')
+@pytest.mark.usefixtures('quick_compile', 'compiled_once')
 def test_the_table_of_keys_is_what_the_stages_depend_on(tmp_path):
   config = watched_run.small_config()
   files, read = made(tmp_path / 'one', config)
