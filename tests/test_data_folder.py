@@ -127,12 +127,28 @@ def test_layouts_that_are_none_are_told_what_is_expected(tmp_path, cache_dir):
   late = write_split(tmp_path / 'late', test=2)
   assert 'found no train/' in complaint(folder_config(late, cache_dir))
   both = write_split(tmp_path / 'both', train=1, val=1, validation=1, test=1)
-  assert 'both val and validation' in complaint(folder_config(both, cache_dir))
+  assert 'found the part validation twice' in complaint(folder_config(both, cache_dir))
 
 
 def test_a_class_without_images_in_a_part_is_named(split_folder, cache_dir):
   shutil.rmtree(split_folder / 'test' / 'disc')
   assert "found no test images of 'disc'" in complaint(folder_config(split_folder, cache_dir))
+
+
+def test_empty_folders_are_named(split_folder, cache_dir):
+  for name in ('train/bird', 'test/bird', 'val'):
+    (split_folder / name).mkdir()
+  (split_folder / 'test/bird/.DS_Store').write_bytes(b'?')
+  text = complaint(folder_config(split_folder, cache_dir))
+  for name in ('train/bird/', 'test/bird/', 'val/'):
+    assert f'{name} (an empty folder)' in text
+
+
+def test_a_part_without_pictures_is_not_drawn_out_of_training(split_folder, cache_dir):
+  (split_folder / 'val').mkdir()
+  (split_folder / 'val/README.md').write_text('to come')
+  text = complaint(folder_config(split_folder, cache_dir, num_validation=2))
+  assert 'validation (a part without pictures)' in text
 
 
 @pytest.mark.parametrize(

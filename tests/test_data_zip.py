@@ -1,6 +1,7 @@
 """StyleGAN's data sets, as zips and unpacked: their labels, and safety from strangers' zips."""
 
 import json
+import shutil
 import zipfile
 
 import numpy as np
@@ -8,7 +9,15 @@ import pytest
 
 from advmix_jax import data
 from advmix_jax.data import file_tree
-from tests.pictures import complaint, encoded, folder_config, shape_picture, stylegan_files, write_zip
+from tests.pictures import (
+  complaint,
+  encoded,
+  folder_config,
+  shape_picture,
+  stylegan_files,
+  write_split,
+  write_zip,
+)
 
 
 def test_stylegan_zips_and_folders_give_the_same_data(tmp_path, cache_dir):
@@ -43,6 +52,39 @@ def test_each_part_may_be_a_zip(tmp_path, cache_dir):
     write_zip(tmp_path / 'parts' / f'{part}.zip', stylegan_files(6))
   splits = data.load(folder_config(tmp_path / 'parts', cache_dir))
   assert (len(splits.train), len(splits.test)) == (6, 6)
+
+
+@pytest.mark.parametrize('zipped, other', [('train', 'test'), ('test', 'train')])
+def test_a_zip_may_be_one_part_and_a_folder_another(split_folder, cache_dir, zipped, other):
+  shutil.rmtree(split_folder / zipped)
+  files = {f'{c}/{i}.png': encoded(shape_picture(0, i)) for c in ('disc', 'cross') for i in range(5)}
+  write_zip(split_folder / f'{zipped}.zip', files)
+  splits = data.load(folder_config(split_folder, cache_dir))
+  assert len(getattr(splits, zipped)) == 10
+  assert {name.split('/')[0] for name in getattr(splits, other).files} == {other}
+
+
+def test_what_lies_beside_zips_of_parts_is_named(tmp_path, cache_dir):
+  root = write_split(tmp_path / 'parts', test=2, other=1)
+  outside = write_zip(tmp_path / 'outside.zip', stylegan_files(6))
+  (root / 'train.zip').symlink_to(outside)
+  for name in ('Train.zip', 'val.zip'):
+    write_zip(root / name, {})
+  text = complaint(folder_config(root, cache_dir))
+  assert 'train.zip (a link that leads out of the folder, not followed)' in text
+  assert 'other/disc/000.png (in none of train, validation' in text and 'Train.zip (in none of' in text
+  assert 'validation (a part without pictures)' in text
+  (root / 'train.zip').unlink()
+  write_zip(root / 'train.zip', {'a/0.png': b''})
+  (root / 'train').mkdir()
+  assert 'found the part train twice' in complaint(folder_config(root, cache_dir))
+
+
+def test_an_empty_folder_in_a_zip_is_named(tmp_path, cache_dir):
+  files = {f'{c}/{i}.png': encoded(shape_picture(0, i)) for c in ('a', 'b') for i in range(5)}
+  archive = write_zip(tmp_path / 'a.zip', files | {'a/': b'', 'bird/': b''})
+  text = complaint(folder_config(archive, cache_dir))
+  assert 'found 1 file ' in text and 'bird/ (an empty folder)' in text
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ disk (its names are only keys), and no file is read beyond a bound.
 """
 
 import functools
+import itertools
 import os
 import pathlib
 import stat
@@ -17,15 +18,16 @@ from advmix_jax.types import BadInputError
 
 MAX_FILE_BYTES = 2**28  # Of one picture or list, unpacked: 256 MiB.
 _PLAIN_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # Others unpack without a bound.
+_EMPTY = 'an empty folder'
 _SYSTEM_FILES = {'thumbs.db', 'desktop.ini', '__macosx'}
 
 
 class File(NamedTuple):
-  """One file of a tree.
+  """One file of a tree, or a folder with nothing in it.
 
   Attributes:
     root: the folder or zip.
-    name: path within it, with slashes.
+    name: path within it, with slashes; that of a folder ends in one.
     size: in bytes, unpacked.
     stamp: changes when the contents do: time of change, or checksum in a zip.
     problem: why it must not be read; '' = it may.
@@ -39,7 +41,9 @@ class File(NamedTuple):
 
 
 def list_files(root: pathlib.Path) -> list[File]:
-  """Every file of a folder or zip, by name. Those that must not be read have a `problem`.
+  """Every file and every empty folder of a folder or zip, by name.
+
+  Those that must not be read have a `problem`; what `is_hidden` does not fill a folder.
 
   Raises:
     BadInputError: it is neither, or cannot be listed.
@@ -48,12 +52,15 @@ def list_files(root: pathlib.Path) -> list[File]:
     return sorted(_walk(root), key=lambda file: file.name)
   try:
     with zipfile.ZipFile(root) as archive:
-      entries = {info.filename: info for info in archive.infolist() if not info.is_dir()}
+      entries = {info.filename: info for info in archive.infolist()}
   except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
     raise BadInputError(
       f'{root}: found neither a folder nor a readable zip ({error}), expected one'
     ) from None
-  return [_zip_entry(root, entries[name]) for name in sorted(entries)]
+  names = sorted(entries)
+  following = [name for name in names if not is_hidden(name)]
+  filled = {name for name, after in itertools.pairwise(following) if after.startswith(name)}
+  return [_zip_entry(root, entries[name]) for name in names if not name.endswith('/') or name not in filled]
 
 
 def is_hidden(name: str) -> bool:
@@ -96,6 +103,8 @@ def _walk(root: pathlib.Path) -> Iterator[File]:
       path = os.path.join(folder, name)
       if os.path.islink(path):
         yield _unread(root, path, 'a link to a folder, not followed')
+    if all(is_hidden(name) for name in [*folders, *files]) and folder != str(root):
+      yield _unread(root, f'{folder}/', _EMPTY)
     for name in files:
       yield _plain_file(root, os.path.join(folder, name))
 
@@ -111,7 +120,7 @@ def _plain_file(root: pathlib.Path, path: str) -> File:
     return _unread(root, path, 'a link that leads nowhere')
   if not stat.S_ISREG(found.st_mode):  # Reading a pipe would never end.
     return _unread(root, path, 'not a plain file')
-  if found.st_size > MAX_FILE_BYTES:
+  if found.st_size > MAX_FILE_BYTES and not path.endswith('.zip'):  # A zip is read file by file.
     return _unread(root, path, _too_long(found.st_size))
   return File(str(root), _relative(root, path), found.st_size, found.st_mtime_ns)
 
@@ -125,7 +134,9 @@ def _relative(root: pathlib.Path, path: str) -> str:
 
 
 def _zip_entry(root: pathlib.Path, info: zipfile.ZipInfo) -> File:
-  if stat.S_ISLNK(info.external_attr >> 16):
+  if info.is_dir():
+    problem = _EMPTY
+  elif stat.S_ISLNK(info.external_attr >> 16):
     problem = 'a link inside a zip, not followed'
   elif info.flag_bits & 1:
     problem = 'encrypted'

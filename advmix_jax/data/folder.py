@@ -2,7 +2,7 @@
 
 DIR/train/CLASS/*.png   DIR/test/CLASS/*.png   DIR/validation/CLASS/*.png (or val/, may be missing)
 DIR/train/dataset.json  ...                    the same, with StyleGAN's labels
-DIR/train.zip           DIR/test.zip           each part in a zip of either layout
+DIR/train.zip           DIR/test.zip           a part may be a zip of either layout
 DIR/dataset.json, FILE.zip, DIR/CLASS/*.png    one whole, out of which test images are drawn
 """
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
   import ml_collections
 
 LABELS = 'dataset.json'
-FOLDERS = {'train': 'train', 'validation': 'validation', 'val': 'validation', 'test': 'test'}
+_NAMES = {'train': 'train', 'validation': 'validation', 'val': 'validation', 'test': 'test'}
+PLACES = {name + end: part for name, part in _NAMES.items() for end in ('/', '.zip')}
+_PARTS = 'train, validation (or val) and test, each a folder or a zip'
 SUFFIXES = ('.png', '.jpg', '.jpeg')
 EXPECTED = (
   'train/CLASS/*.png or *.jpg and test/CLASS/..., or a folder or zip with the dataset.json of StyleGAN; '
@@ -62,6 +64,9 @@ def scan(config: 'ml_collections.ConfigDict', resolution: int) -> Collection:
   labelled = {part: _labelled(files, prefix) for part, (files, prefix) in parts.items()}
   names = _class_names(c for part in labelled.values() for c in part.classes)
   number = {name: i for i, name in enumerate(names)}
+  problems += [
+    Problem(part, 'a part without pictures') for part, found in labelled.items() if names and not any(found)
+  ]
   ordered = [(PARTS.index(part), labelled[part]) for part in PARTS if part in labelled]
   collection = Collection(
     place=str(root),
@@ -74,7 +79,7 @@ def scan(config: 'ml_collections.ConfigDict', resolution: int) -> Collection:
     problems=(*problems, *(problem for _, part in ordered for problem in part.problems)),
     hidden=tuple(hidden),
   )
-  if len(names) < 2 and collection.problems:
+  if (len(names) < 2 or 'train' not in labelled) and collection.problems:
     raise problems_error(collection, collection.problems)
   if len(names) < 2:
     found = f'the only class {names[0]!r}' if names else 'no labelled pictures'
@@ -91,34 +96,25 @@ def _split_parts(
 
   Data without parts is all 'train'.
   """
-  zips = [root / f'{name}.zip' for name in FOLDERS if (root / f'{name}.zip').is_file()]
-  if zips:
-    parts: dict[str, tuple[list[File], str]] = {}
-    for path in zips:
-      part = _new_part(FOLDERS[path.stem], parts, root)
-      parts[part] = (_visible(list_files(path), hidden), '')
-    return parts, []
   files = _visible(list_files(root), hidden)
-  tops = {file.name.split('/')[0] for file in files if '/' in file.name}
-  if any(file.name == LABELS for file in files) or not tops.intersection(FOLDERS):
+  tops: dict[str, list[File]] = {}
+  for file in files:
+    tops.setdefault(file.name[: file.name.find('/') + 1] or file.name, []).append(file)
+  if LABELS in tops or not tops.keys() & PLACES.keys():
     return {'train': (files, '')}, []
-  parts, problems = {}, []
-  for top in sorted(tops):
-    inside = [file for file in files if file.name.startswith(f'{top}/')]
-    if top in FOLDERS:
-      parts[_new_part(FOLDERS[top], parts, root)] = (inside, f'{top}/')
+  parts: dict[str, tuple[list[File], str]] = {}
+  problems: list[Problem] = []
+  for top, inside in tops.items():
+    part, is_zip = PLACES.get(top), top.endswith('.zip')
+    if part is None or (is_zip and (inside[0].problem or not root.is_dir())):
+      # At the top only pictures, zips and links matter; anything else is a README or a licence.
+      odd = [file for file in inside if '/' in file.name or _matters(file)]
+      problems += [Problem(file.name, file.problem or f'in none of {_PARTS}') for file in odd]
+    elif part in parts:
+      raise BadInputError(f'config.data.dir={root}: found the part {part} twice, expected {_PARTS} once each')
     else:
-      problems += [Problem(f.name, 'in none of train/, validation/ or val/, and test/') for f in inside]
-  # At the top only pictures and links matter; anything else is a README or a licence.
-  loose = [file for file in files if '/' not in file.name]
-  problems += [Problem(f.name, f.problem or 'outside of train/ and test/') for f in loose if _matters(f)]
+      parts[part] = (_visible(list_files(root / top), hidden), '') if is_zip else (inside, top)
   return parts, problems
-
-
-def _new_part(part: str, parts: dict, root: pathlib.Path) -> str:
-  if part in parts:
-    raise BadInputError(f'config.data.dir={root}: found both val and validation, expected one of them')
-  return part
 
 
 def _visible(files: list[File], hidden: list[str]) -> list[File]:
@@ -127,7 +123,7 @@ def _visible(files: list[File], hidden: list[str]) -> list[File]:
 
 
 def _matters(file: File) -> bool:
-  return bool(file.problem) or file.name.lower().endswith(SUFFIXES)
+  return bool(file.problem) or file.name.lower().endswith((*SUFFIXES, '.zip'))
 
 
 def _labelled(files: list[File], prefix: str) -> _Labelled:
