@@ -1,6 +1,8 @@
 """One picture: what each option of `data.fit` makes of it, and why a picture is refused."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -23,6 +25,17 @@ def stripes(width: int, height: int) -> np.ndarray:
 
 def framed(pixels: np.ndarray, fit: str, resolution: int = 16, kind: str = 'PNG', **options) -> np.ndarray:
   return frame(encoded(pixels, kind, **options), Framing(resolution, fit)).pixels
+
+
+def png(depth: int, colour_type: int, rows: bytes, **chunks: bytes) -> bytes:
+  """A PNG of 16 x 16 pixels, of a kind that pillow does not write."""
+  header = struct.pack('>IIBBBBB', 16, 16, depth, colour_type, 0, 0, 0)
+  parts = {'IHDR': header, **chunks, 'IDAT': zlib.compress(rows), 'IEND': b''}
+  packed = b'\x89PNG\r\n\x1a\n'
+  for name, contents in parts.items():
+    body = name.encode() + contents
+    packed += struct.pack('>I', len(contents)) + body + struct.pack('>I', zlib.crc32(body))
+  return packed
 
 
 def refusal(data: bytes, fit: str = 'none', **rules) -> str:
@@ -122,7 +135,10 @@ def test_truncated_pictures_are_refused_whatever_the_option(fit, kind):
     (b'<html>not found</html>', 'neither PNG nor JPEG: it begins with'),
     (encoded(np.zeros((16, 16, 3), np.uint8), 'GIF'), 'neither PNG nor JPEG'),
     (encoded(np.zeros((16, 16), np.uint16)), 'colour mode I;16, expected 8 bits'),
+    (png(16, 2, bytes(16 * 97)), 'colour mode RGB of 16 bits, expected 8 bits'),
+    (png(4, 3, bytes(16 * 9), PLTE=bytes(48), tRNS=bytes(300)), 'damaged or truncated'),
   ],
+  ids=range(6),
 )
 def test_what_is_no_picture_of_8_bits_is_refused(data, reason):
   assert reason in refusal(data, 'crop')
@@ -134,6 +150,14 @@ def test_a_bomb_is_refused_before_it_is_unpacked(monkeypatch, share):
   monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', int(1600 / share))
   monkeypatch.setattr(Image.Image, 'load', lambda self: pytest.fail('unpacked'))
   assert '1600 pixels' in refusal(data, 'crop') or '40x40 pixels, expected at most' in refusal(data, 'crop')
+
+
+def test_padding_makes_no_square_larger_than_a_picture_may_be(monkeypatch):
+  monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 32 * 32)
+  assert framed(stripes(32, 4), 'pad').shape == (16, 16, 3)
+  wide = encoded(np.zeros((4, 33, 3), np.uint8))
+  assert refusal(wide, 'pad') == '33x4 pixels, expected at most 1024 when padded to a square'
+  assert frame(wide, Framing(16, 'crop')).pixels.shape == (16, 16, 3)
 
 
 def test_an_animation_is_refused():

@@ -4,7 +4,7 @@ import io
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 FITS = ('none', 'crop', 'pad', 'resize')
 _FORMATS = ('PNG', 'JPEG')
@@ -50,16 +50,16 @@ def frame(data: bytes, framing: Framing) -> Framed:
     BadPicture: it is damaged, too large to be safe, or not what `framing` allows.
   """
   try:
-    image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
-    _check_header(image, framing)
-    image = ImageOps.exif_transpose(image)
+    file = Image.open(io.BytesIO(data), formats=_FORMATS)
+    _check_header(file, framing)
+    image: Image.Image = ImageOps.exif_transpose(file)
     image.load()
+    is_grey = image.mode in ('1', 'L', 'LA')
+    image = _to_rgb(image)
   except BadPicture:
     raise
   except Exception as error:  # Decoders raise whatever a damaged file leads them to.
     raise BadPicture(_damaged(data, error)) from None
-  is_grey = image.mode in ('1', 'L', 'LA')
-  image = _to_rgb(image)
   if framing.box:
     image = image.crop(framing.box)
   image = _to_square(image, framing.fit)
@@ -69,16 +69,20 @@ def frame(data: bytes, framing: Framing) -> Framed:
   return Framed(np.asarray(image), is_grey)
 
 
-def _check_header(image: Image.Image, framing: Framing) -> None:
+def _check_header(image: ImageFile.ImageFile, framing: Framing) -> None:
   """Raises `BadPicture` for what the header alone shows, before any pixel is unpacked."""
   width, height = image.size
   most = Image.MAX_IMAGE_PIXELS
   if most and width * height > most:
     raise BadPicture(f'{width}x{height} pixels, expected at most {most} in all')
+  if most and framing.fit == 'pad' and max(width, height) ** 2 > most:
+    raise BadPicture(f'{width}x{height} pixels, expected at most {most} when padded to a square')
   if image.format == 'PNG' and getattr(image, 'is_animated', False):
     raise BadPicture('an animation, expected one picture')
   if image.mode.startswith(('I', 'F')):
     raise BadPicture(f'colour mode {image.mode}, expected 8 bits for each colour')
+  if any(str(tile.args).endswith(';16B') for tile in image.tile):  # Its mode does not say so.
+    raise BadPicture(f'colour mode {image.mode} of 16 bits, expected 8 bits for each colour')
   if framing.size and image.size != framing.size:
     expected = 'x'.join(map(str, framing.size))
     raise BadPicture(f'{width}x{height} pixels, expected {expected}')
