@@ -146,6 +146,33 @@ def test_download_offline_names_the_mirrors(tmp_path, monkeypatch):
   assert '\n' not in str(error.value) and list(tmp_path.iterdir()) == []
 
 
+def test_no_more_is_read_or_unpacked_than_a_file_can_have(tiny, monkeypatch):
+  folder, contents = tiny
+  monkeypatch.setattr(mnist, '_MOST_BYTES', 2**14 + 10)
+  for name, content in (
+    (f'{LABELS}.gz', gzip.compress(contents[LABELS] + bytes(2**20))),
+    (LABELS, contents[LABELS] + bytes(2**20)),
+  ):
+    (folder / name).write_bytes(content)
+    with pytest.raises(BadInputError, match=f'{name}: found 16394 bytes, expected 28: bytes too many'):
+      mnist.read(str(folder), 'train', 32)
+
+
+class Endless(io.RawIOBase):
+  """A mirror that never stops sending zeros."""
+
+  def read(self, size=-1):
+    assert 0 <= size <= mnist._MOST_BYTES
+    return bytes(size)
+
+
+def test_no_more_of_an_answer_is_read(tmp_path, monkeypatch):
+  monkeypatch.setattr(mnist, '_MOST_BYTES', 2**14)
+  monkeypatch.setattr(mnist.urllib.request, 'urlopen', lambda url, timeout: Endless())
+  with pytest.raises(RunError, match='could not be downloaded from any mirror'):
+    mnist.download(tmp_path)
+
+
 def mnist_config(data_dir, **overrides):
   config = default.get_config()
   config.data.update({'name': 'mnist', 'dir': str(data_dir), 'resolution': 32, **overrides})

@@ -5,6 +5,7 @@ The checksum is that of the unpacked file: mirrors and tools compress the same b
 
 import gzip
 import hashlib
+import io
 import os
 import pathlib
 import struct
@@ -32,6 +33,7 @@ FILES = {
 }
 _IMAGES_MAGIC = 2051
 _LABELS_MAGIC = 2049
+_MOST_BYTES = 2**26  # Of a file or an answer, packed and unpacked; the longest has 47,040,016.
 _TIMEOUT_SECONDS = 30
 
 
@@ -147,8 +149,8 @@ def _download_file(path: pathlib.Path, md5: str) -> None:
     url = mirror + path.name
     try:
       with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
-        data = response.read()
-      found = hashlib.md5(gzip.decompress(data), usedforsecurity=False).hexdigest()
+        data = response.read(_MOST_BYTES)
+      found = hashlib.md5(_gunzip(data), usedforsecurity=False).hexdigest()
     except (OSError, EOFError, zlib.error) as error:  # URLError, HTTPError and timeouts are OSErrors.
       problems.append(f'{url} ({error})')
       continue
@@ -173,15 +175,20 @@ def _existing(folder: pathlib.Path, name: str) -> pathlib.Path | None:
 
 
 def _unpacked(path: pathlib.Path) -> bytes:
-  data = path.read_bytes()
+  with path.open('rb') as file:
+    data = file.read(_MOST_BYTES)
   if path.suffix != '.gz':
     return data
   try:
-    return gzip.decompress(data)
+    return _gunzip(data)
   except (OSError, EOFError, zlib.error) as error:
     raise BadInputError(
       f'{path}: found a gzip file of {len(data)} bytes that does not unpack ({error}), expected a whole one'
     ) from None
+
+
+def _gunzip(data: bytes) -> bytes:
+  return gzip.GzipFile(fileobj=io.BytesIO(data)).read(_MOST_BYTES)
 
 
 def _md5_or_none(path: pathlib.Path) -> str | None:
