@@ -140,3 +140,20 @@ def test_a_damaged_zip_entry_is_named(tmp_path, cache_dir):
   contents[at] ^= 255
   archive.write_bytes(contents)
   assert '00000/img00000003.png (does not unpack' in complaint(folder_config(archive, cache_dir))
+
+
+def test_a_zip_entry_whose_name_is_damaged_is_named(tmp_path, cache_dir):
+  files = {f'{c}/ä{i}.png': encoded(shape_picture(0, i)) for c in ('a', 'b') for i in range(5)}
+  archive = write_zip(tmp_path / 'data.zip', files)
+  contents = archive.read_bytes().replace('ä'.encode(), b'\xff\xff', 1)
+  archive.write_bytes(contents)
+  assert 'found 1 file that cannot be used: a/ä0.png (does not unpack' in complaint(
+    folder_config(archive, cache_dir)
+  )
+
+
+def test_a_class_may_have_a_name_of_any_length(tmp_path, cache_dir):
+  """Longer than Python turns into a number."""
+  files = {f'{c}/{i}.png': encoded(shape_picture(0, i)) for c in ('9' * 5000, '10') for i in range(5)}
+  names = data.load(folder_config(write_zip(tmp_path / 'a.zip', files), cache_dir)).train.class_names
+  assert names == ('10', '9' * 5000)

@@ -81,7 +81,7 @@ def read_file(root: str, name: str) -> bytes:
     try:
       with _open_zip(root, os.getpid()).open(name) as entry:
         data = entry.read(MAX_FILE_BYTES + 1)
-    except (KeyError, RuntimeError, NotImplementedError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
       raise OSError(f'does not unpack: {error}') from None
   if len(data) > MAX_FILE_BYTES:
     raise OSError(_too_long(len(data)))

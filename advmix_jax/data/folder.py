@@ -193,9 +193,10 @@ def _read_labels(file: File) -> dict[str, str]:
 
 
 def _class_names(classes: Iterable[str]) -> tuple[str, ...]:
-  """Each class once; numbers within names count as numbers, so that 10 follows 9."""
+  """Each class once; numbers within names, of any length, count as numbers, so that 10 follows 9."""
 
-  def natural(name: str) -> list[tuple[int, int | str]]:
-    return [(0, int(p)) if p.isdecimal() else (1, p) for p in re.split(r'(\d+)', name) if p]
+  def natural(name: str) -> list[tuple[bool, int, str]]:
+    parts = [p.lstrip('0') if p.isdecimal() else p for p in re.split(r'(\d+)', name) if p]
+    return [(False, len(p), p) if not p or p.isdecimal() else (True, 0, p) for p in parts]
 
   return tuple(sorted(set(classes), key=lambda name: (natural(name), name)))
