@@ -5,73 +5,26 @@ jax is imported only after the flags are read, so that a resumed run can have th
 """
 
 import functools
-import json
 import logging
 import os
-import runpy
 import shutil
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, ParamSpec
+from typing import ParamSpec
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
-from configs import default
 from launch import allocation, cores
+from launch.config_file import ConfigFile
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 75
 P = ParamSpec('P')
-
-
-class ConfigFile(flags.ArgumentParser):
-  """Reads FILE or FILE:VARIANT, or a run's config.json; what is wrong with it is an error that names it."""
-
-  def parse(self, argument: str) -> ConfigDict:
-    file, *variant = argument.split(':', 1)
-    if not Path(file).is_file():
-      raise flags.Error(f'--config={file}: found no such file')
-    try:
-      if file.endswith('.json'):
-        return read_json_config(Path(file)).lock()
-      get_config = runpy.run_path(file).get('get_config')
-      config = get_config and get_config(*variant)
-    except Exception as error:  # A configuration file is code and may raise anything.
-      raise flags.Error(f'--config={file}: {type(error).__name__}: {error}') from error
-    if not isinstance(config, ConfigDict):
-      raise flags.Error(f'--config={file}: expected a function get_config() -> ConfigDict in it')
-    return config.lock()
-
-
-def read_json_config(file: Path) -> ConfigDict:
-  """A configuration as runs store it; lists are tuples again. Raises `ValueError` for one that lacks keys."""
-
-  def restored(value: Any) -> Any:
-    if isinstance(value, dict):
-      return {key: restored(part) for key, part in value.items()}
-    return tuple(restored(part) for part in value) if isinstance(value, list) else value
-
-  given = restored(json.loads(file.read_text()))
-  if lacking := missing_keys(given, default.get_config().to_dict()):
-    raise ValueError(f'found no {", ".join(lacking)}, expected all keys of this version')
-  return ConfigDict(given)
-
-
-def missing_keys(given: Mapping[str, Any], expected: Mapping[str, Any], prefix: str = '') -> list[str]:
-  """Nested keys as `a.b`."""
-  lacking = []
-  for key, value in expected.items():
-    if key not in given:
-      lacking.append(prefix + key)
-    elif isinstance(value, dict):
-      lacking += missing_keys(given[key], value, f'{prefix}{key}.')
-  return lacking
-
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'Configuration file, FILE or FILE:VARIANT.')
 flags.FLAGS['config'].parser = ConfigFile()  # The library's own does not name the file.

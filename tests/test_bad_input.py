@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from absl import flags
 
 from configs import smoke
+from launch.config_file import ConfigFile
 from tests.command_line import refused, smoke_flags
 
 
@@ -65,6 +67,47 @@ def test_a_stored_configuration_that_lacks_keys_is_told_which(launch, tmp_path):
   file.write_text(json.dumps(config))
   line = refused(launch('pipeline', f'--config={file}', f'--workdir={tmp_path / "run"}'))
   assert line.startswith(f'error: --config={file}: ') and 'found no generator.loss, seed, expected' in line
+
+
+@pytest.mark.parametrize(
+  'key, value, expected',
+  [
+    ('data.resolution', '16', 'a whole number'),
+    ('data.resolution', True, 'a whole number'),
+    ('data.num_test', None, 'a whole number'),
+    ('data.split_seed', 1.5, 'a whole number'),
+    ('data.sigma', '0.1', 'a number'),
+    ('data.sigma', 10**400, 'a number'),
+    ('data.dir', None, 'text'),
+    ('generator.fmaps', 8, 'a list'),
+    ('generator.fmaps', None, 'a list'),
+    ('train.methods', 'nominal', 'a list'),
+    ('remat', 1, 'true or false'),
+    ('data', 'digits', 'keys and values'),
+    ('seed', {'a': 1}, 'a whole number'),
+  ],
+  ids=str,
+)
+def test_a_value_of_another_kind_is_named(tmp_path, key, value, expected):
+  config = json.loads(smoke.get_config().to_json())
+  *owners, name = key.split('.')
+  owner = config
+  for part in owners:
+    owner = owner[part]
+  owner[name] = value
+  file = tmp_path / 'config.json'
+  file.write_text(json.dumps(config))
+  with pytest.raises(flags.Error) as error:
+    ConfigFile().parse(str(file))
+  assert str(error.value) == f'--config={file}: config.{key} is {value!r}, expected {expected}'
+
+
+def test_a_configuration_file_that_sets_none_is_named(tmp_path):
+  file = tmp_path / 'mine.py'
+  lines = ('from configs import smoke', 'def get_config():', ' c = smoke.get_config()', ' c.data.dir = None')
+  file.write_text('\n'.join([*lines, ' return c']))
+  with pytest.raises(flags.Error, match='config.data.dir is None, expected text'):
+    ConfigFile().parse(str(file))
 
 
 NO_DEVICES = '{"threads": 2, "devices": null}'

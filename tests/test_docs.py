@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import default, toy
-from launch.common import ConfigFile
+from launch.config_file import ConfigFile
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted([ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')])
