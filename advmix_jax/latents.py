@@ -2,14 +2,13 @@
 
 import dataclasses
 import os
-import zipfile
-import zlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from advmix_jax.interop.array_files import read_arrays
 from advmix_jax.interop.generator_folder import Generator
 from advmix_jax.types import BadInputError
 
@@ -49,7 +48,7 @@ def read_latents(path: str | os.PathLike[str], generator: Generator, label: int 
   Raises:
     BadInputError: the file cannot be read, or its arrays are of other shapes or kinds.
   """
-  arrays = _read_npz(path)
+  arrays = read_arrays(path, lambda name: name in ('w', 'z', 'labels'))
   module = generator.module
   if 'w' in arrays:
     if label is not None:
@@ -74,17 +73,6 @@ def draw_latents(generator: Generator, count: int, seed: int, label: int | None 
   size = generator.module.latent_size
   z = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (size,)))(jnp.arange(count))
   return Latents(np.asarray(z), _same_label(generator, count, label))
-
-
-def _read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-  try:
-    with np.load(path, allow_pickle=False) as file:
-      return {name: file[name] for name in file.files if name in ('w', 'z', 'labels')}
-  except FileNotFoundError:
-    raise BadInputError(f'{path}: found no such file, expected an .npz of latents') from None
-  except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-    # np.load gives a bare array, which is no context manager, for an .npy file.
-    raise BadInputError(f'{path} cannot be read as .npz without pickles ({error})') from None
 
 
 def _checked(path: Any, name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

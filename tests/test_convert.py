@@ -112,6 +112,9 @@ def test_a_generator_of_a_run_is_a_folder_too(tmp_path):
       found.decoder(level)
 
 
+F8 = b'{"a":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}}'
+
+
 @pytest.mark.parametrize(
   'name, change, message',
   [
@@ -132,7 +135,17 @@ def test_a_generator_of_a_run_is_a_folder_too(tmp_path):
       lambda b: b.replace(b'"w_size"', b'"v_size"'),
       'found v_size, which StyleGAN does not',
     ),
-    ('architecture.json', lambda b: b.replace(b'"psi": 1.0', b'"psi": []'), 'as truncation, expected psi'),
+    *(
+      ('architecture.json', lambda b, new=new: b.replace(b'"psi": 1.0', new), 'as truncation, expected psi')
+      for new in (b'"psi": []', b'"psi": NaN', b'"psi": 1' + b'0' * 400)
+    ),
+    *(
+      ('architecture.json', lambda b, new=new: b.replace(b'"cutoff": null', new), 'as truncation, expected')
+      for new in (b'"cutoff": -3', b'"cutoff": Infinity', b'"cutoff": 1.5')
+    ),
+    ('architecture.json', lambda b: b'[' * 200_000, 'cannot be read as JSON'),
+    ('generator.safetensors', lambda b: b[:-4] + b'\xff' * 4, 'found numbers that are not finite'),
+    ('generator.safetensors', lambda b: b'\x40' + bytes(7) + F8.ljust(64) + bytes(4), 'cannot be read'),
   ],
 )
 def test_damaged_folders_are_named(name, change, message, tmp_path):

@@ -227,8 +227,8 @@ def test_grids_are_pictures(folder, classes, tmp_path):
     (None, {'truncation_psi': 'nan'}, '--truncation_psi=nan: expected a number'),
     (None, {'truncation_cutoff': -1}, '--truncation_cutoff=-1: expected 0 or more'),
     (None, {'out': 'images.jpg'}, '--out=images.jpg: expected a name that ends in .npz or .png'),
-    (None, {'latents': 'none.npz'}, 'none.npz: found no such file, expected an .npz of latents'),
-    (None, {'latents': 'pyproject.toml'}, 'pyproject.toml cannot be read as .npz without pickles'),
+    (None, {'latents': 'none.npz'}, 'none.npz: found no such file, expected arrays as .npz'),
+    (None, {'latents': 'pyproject.toml'}, 'at its start, expected a file of .npz'),
     (None, {'generator': 'no_such_folder'}, 'architecture.json is missing, expected a folder'),
   ],
 )

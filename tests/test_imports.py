@@ -86,7 +86,7 @@ ALLOWED = {
   'stages': ('',),
   'sweep': (*BASE, 'sweep', 'interruption', 'methods', 'process_identity', 'progress', 'report', 'workdir'),
   'paper': (*BASE, 'paper', 'methods', 'progress', 'report', 'stages.clock', 'sweep', 'workdir'),
-  'latents': (*BASE, 'interop.generator_folder'),
+  'latents': (*BASE, 'interop.array_files', 'interop.generator_folder'),
   'generate': (
     *(*BASE, 'latents', 'interop.generator_folder', 'models', 'interruption', 'progress', 'report'),
     'workdir',

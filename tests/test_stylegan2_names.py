@@ -104,6 +104,7 @@ def changed(state, name, value):
     ),
     ('mapping.w_avg', np.zeros(6, np.int32), 'found mapping.w_avg of int32, expected floating-point numbers'),
     ('mapping.w_avg', np.full(6, np.nan), 'found values in mapping.w_avg that are not finite'),
+    ('mapping.w_avg', np.full(6, 1e300), 'found values in mapping.w_avg that are not finite float32'),
     (
       'synthesis.b8.resample_filter',
       RESAMPLE_FILTER + 0.01,

@@ -10,13 +10,14 @@ and `discriminator.safetensors`, where there is one, those of the discriminator.
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from advmix_jax.interop.weights import load_tree, save_tree
 from advmix_jax.models.architectures import ARCHITECTURES
@@ -160,7 +161,7 @@ def read_description(folder: Path) -> dict[str, Any]:
   path = require(Path(folder) / DESCRIPTION)
   try:
     description = json.loads(path.read_text())
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise BadInputError(f'{path} cannot be read as JSON ({error})') from None
   expected = {'architecture': str, 'generator': dict, 'resolution': int, 'discriminator': dict | None}
   if not isinstance(description, dict) or description.get('format') != _FORMAT:
@@ -214,8 +215,10 @@ def _discriminator(folder: Path, description: dict[str, Any]) -> tuple[Any, PyTr
 def _read(path: Path, template: PyTree) -> PyTree:
   tree = load_tree(require(path), template)
   for leaf in jax.tree.leaves(tree):
-    if leaf.dtype != jnp.float32:
+    if leaf.dtype != np.float32:
       raise BadInputError(f'{path}: found arrays of {leaf.dtype}, expected float32')
+    if not np.isfinite(leaf).all():
+      raise BadInputError(f'{path}: found numbers that are not finite, expected a network that works')
   return tree
 
 
@@ -233,15 +236,19 @@ def _build(
       **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     )
     return module, jax.eval_shape(lambda: init(module))
-  except (TypeError, ValueError, ArithmeticError) as error:
+  except (TypeError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
     raise BadInputError(f'{path} describes no {kind.__name__} that can be built ({error})') from None
 
 
 def _truncation(folder: Path, description: dict[str, Any]) -> Truncation:
   found: Any = description.get('truncation')
   try:
-    return Truncation(float(found['psi']), None if found['cutoff'] is None else int(found['cutoff']))
-  except (KeyError, TypeError, ValueError):
-    raise BadInputError(
-      f'{Path(folder) / DESCRIPTION}: found {json.dumps(found)} as truncation, expected psi and cutoff'
-    ) from None
+    psi, cutoff = float(found['psi']), found['cutoff']
+    if math.isfinite(psi) and (cutoff is None or (isinstance(cutoff, int) and cutoff >= 0)):
+      return Truncation(psi, cutoff)
+  except (KeyError, TypeError, ValueError, OverflowError):
+    pass
+  raise BadInputError(
+    f'{Path(folder) / DESCRIPTION}: found {json.dumps(found)} as truncation, expected psi, a number, and '
+    'cutoff, a whole number from 0 or null'
+  )

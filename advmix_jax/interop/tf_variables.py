@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from advmix_jax.interop.floats import as_float32
 from advmix_jax.interop.tf_pickle import Network
 from advmix_jax.types import BadInputError
 
@@ -41,7 +42,7 @@ class Variables:
     if value.shape != shape:
       raise BadInputError(f'{self._name}: found {name} of shape {value.shape}, expected {shape}')
     self._taken.add(name)
-    return value.astype(np.float32, copy=False)
+    return as_float32(f'{name} of {self._name}', value)
 
   def layer(self, name: str, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     """`weight` of this shape and `bias` of its last axis, as our layers hold them."""

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from advmix_jax.interop.floats import as_float32
 from advmix_jax.types import BadInputError, PyTree
 
 State = Mapping[str, np.ndarray]
@@ -75,12 +76,7 @@ def array_of(state: State, name: str, shape: tuple[int, ...]) -> np.ndarray:
   found = shape_of(state, name, len(shape))
   if found != shape:
     raise BadInputError(f'found {name} of shape {found}, expected {shape}')
-  array = np.asarray(state[name])
-  if array.dtype.kind != 'f':
-    raise BadInputError(f'found {name} of {array.dtype}, expected floating-point numbers')
-  if not np.isfinite(array).all():
-    raise BadInputError(f'found values in {name} that are not finite, expected numbers')
-  return array.astype(np.float32, copy=False)
+  return as_float32(name, np.asarray(state[name]))
 
 
 def _named(tree: PyTree, modules: Mapping[str, str]) -> dict[str, Any]:

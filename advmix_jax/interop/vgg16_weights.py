@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from advmix_jax.interop.array_files import read_arrays
+from advmix_jax.interop.floats import as_float32
 from advmix_jax.models.vgg16 import LAYERS, MEAN_BGR, POOLS
 from advmix_jax.types import BadInputError, PyTree
 
@@ -155,6 +156,4 @@ def _checked(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]
   array = arrays[name]
   if array.shape != shape or array.dtype.kind != 'f':
     raise BadInputError(f'{name} is {array.dtype} {array.shape}, expected floating-point numbers {shape}')
-  if not np.isfinite(array).all():
-    raise BadInputError(f'{name} holds numbers that are not finite, expected finite ones')
-  return array.astype(np.float32)
+  return as_float32(name, array)

@@ -31,7 +31,7 @@ def load_tree(path: Path, template: PyTree) -> PyTree:
   """
   try:
     found = safetensors.numpy.load_file(path)
-  except (OSError, safetensors.SafetensorError) as error:
+  except (OSError, TypeError, ValueError, AttributeError, safetensors.SafetensorError) as error:
     raise BadInputError(
       f'{path} cannot be read as safetensors ({error}); delete it to have it made again'
     ) from error
