@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from advmix_jax import data, interruption
 from advmix_jax.data import celeba, mnist
+from advmix_jax.data.file_tree import printable
 from advmix_jax.types import BadInputError
 from configs import default
 from launch import common
@@ -85,7 +86,7 @@ def check_pictures(config: ConfigDict) -> None:
     if len(labels):
       print(f'{config.data.name} {part}: {len(labels)} images: {classes}')
   for name in collection.hidden:
-    print(f'hidden, left out: {name}')
+    print(f'hidden, left out: {printable(name)}')
   for problem in problems:
     print(f'cannot be used: {problem}')
   if problems:

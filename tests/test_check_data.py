@@ -1,5 +1,7 @@
 """launch.check_data counts the pictures of each class and lists every file that cannot be used."""
 
+import os
+
 import numpy as np
 
 from launch import check_data
@@ -26,6 +28,16 @@ def test_check_data_lists_every_bad_file_on_a_line_of_its_own(split_folder, caps
   assert 'found 301 files' in err and '--fit=crop, pad or resize' in err
   assert check_data.main([f'--dir={split_folder}', '--fit=pad']) == 2
   assert 'flat.png' not in capsys.readouterr().out
+
+
+def test_names_that_are_no_text_are_named_in_escapes(split_folder, capsys):
+  folder = os.fsencode(split_folder)
+  os.rename(folder + b'/train/disc', folder + b'/train/caf\xe9')
+  (split_folder / os.fsdecode(b'.caf\xe9')).write_bytes(b'')
+  assert check_data.main([f'--dir={split_folder}']) == 2
+  out, _ = capsys.readouterr()
+  assert 'cannot be used: train/caf\\udce9/000.png (a name that is not UTF-8)' in out.splitlines()
+  assert 'hidden, left out: .caf\\udce9' in out.splitlines()
 
 
 def test_check_data_reads_zips(tmp_path, capsys):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from advmix_jax.data.file_tree import File
+from advmix_jax.data.file_tree import File, printable
 from advmix_jax.data.framing import Framing
 from advmix_jax.types import BadInputError
 
@@ -20,7 +20,7 @@ class Problem(NamedTuple):
   reason: str
 
   def __str__(self) -> str:
-    return f'{self.name} ({self.reason})'
+    return f'{printable(self.name)} ({self.reason})'
 
 
 class Collection(NamedTuple):

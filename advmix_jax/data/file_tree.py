@@ -68,6 +68,11 @@ def is_hidden(name: str) -> bool:
   return any(part.startswith('.') or part.lower() in _SYSTEM_FILES for part in name.split('/'))
 
 
+def printable(name: str) -> str:
+  """A name with what is no text in it as escapes: file systems take any bytes for one."""
+  return name.encode('utf-8', 'backslashreplace').decode()
+
+
 def read_file(root: str, name: str) -> bytes:
   """The bytes of a file that `list_files` gave without a problem.
 
@@ -110,6 +115,9 @@ def _walk(root: pathlib.Path) -> Iterator[File]:
 
 
 def _plain_file(root: pathlib.Path, path: str) -> File:
+  name = _relative(root, path)
+  if printable(name) != name:
+    return _unread(root, path, 'a name that is not UTF-8')
   try:
     found = os.lstat(path)
     if stat.S_ISLNK(found.st_mode):
@@ -122,7 +130,7 @@ def _plain_file(root: pathlib.Path, path: str) -> File:
     return _unread(root, path, 'not a plain file')
   if found.st_size > MAX_FILE_BYTES and not path.endswith('.zip'):  # A zip is read file by file.
     return _unread(root, path, _too_long(found.st_size))
-  return File(str(root), _relative(root, path), found.st_size, found.st_mtime_ns)
+  return File(str(root), name, found.st_size, found.st_mtime_ns)
 
 
 def _unread(root: pathlib.Path, path: str, problem: str) -> File:
