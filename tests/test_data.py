@@ -220,6 +220,7 @@ def test_an_empty_class_with_a_share_is_refused():
     ({'num_validation': -1}, 'data.num_validation: found -1'),
     ({'num_test': 361}, 'data.num_test: found 361, expected 0 .all. to 360'),
     ({'split_seed': -1}, 'data.split_seed: found -1'),
+    ({'split_seed': 2**32}, 'data.split_seed: found 4294967296, expected a number from 0 to 4294967295'),
     ({'draw': 'at_random'}, r'data.draw: found .*at_random.*, expected by_class . uniform'),
   ],
 )

@@ -145,6 +145,9 @@ def edit(path, old, new):
   'file, old, new, message',
   [
     ('attr', '32\n', '33\n', "its first line is '33', expected the number of the 32 rows"),
+    ('attr', '32\n', '²\n', "its first line is '²', expected the number of the 32 rows"),
+    ('attr', '32\n', '3' * 5000 + '\n', 'expected the number of the 32 rows'),
+    ('attr', 'Pale_Skin', 'Smiling', 'line 2 names Smiling more than once'),
     ('attr', '000002.jpg  1 -1 -1', '000002.jpg  1 -1', 'line 4 has 2 values, expected a name and 3'),
     ('attr', '000002.jpg  1 -1 -1', '000002.jpg  1 -1 0', '000002.jpg has the values 0, expected 1 or -1'),
     ('attr', '000002.jpg', '000001.jpg', "line 4 names '000001.jpg', expected each file once"),

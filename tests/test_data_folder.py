@@ -152,6 +152,18 @@ def test_a_part_without_pictures_is_not_drawn_out_of_training(split_folder, cach
   assert 'validation (a part without pictures)' in text
 
 
+def test_a_test_part_that_is_drawn_leaves_some_to_learn_from(tmp_path, cache_dir):
+  root = write_split(tmp_path / 'whole', **{'': 3})
+  assert 'num_test: found 6, expected 2 to 4' in complaint(folder_config(root, cache_dir, num_test=6))
+  assert len(data.load(folder_config(root, cache_dir)).test) == 2  # A fifth would be one.
+  shutil.rmtree(root / 'disc')
+  write(root / 'disc/0.png', shape_picture(0, 0))
+  for i in (1, 2):
+    (root / f'cross/00{i}.png').unlink()
+  text = complaint(folder_config(root, cache_dir))
+  assert 'found 2 images to learn from, expected at least 4, as there are 2 classes' in text
+
+
 @pytest.mark.parametrize(
   'overrides, message',
   [

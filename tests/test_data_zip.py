@@ -99,10 +99,11 @@ def test_an_empty_folder_in_a_zip_is_named(tmp_path, cache_dir):
     ),
     (b'{"labels": [["a.png", [1, 1]]]}', "found 'a.png' with label [1, 1]"),
     (b'{"labels": [["a.png", 1], ["a.png", 2]]}', "found 'a.png' with label 2"),
+    (b'{"labels": [["a/b.png", 1], ["a\\\\b.png", 2]]}', "found 'a/b.png' with label 2"),
     (b'{"labels": [["none.png", 1], ["00000/img00000000.png", 2]]}', 'none.png (not found, but listed in'),
     (b'{"labels": [["00000/img00000000.png", 2]]}', 'img00000001.png (without a label in dataset.json)'),
   ],
-  ids=range(8),
+  ids=range(9),
 )
 def test_bad_label_lists_are_named(tmp_path, cache_dir, labels, reason):
   files = stylegan_files(2) | {'dataset.json': labels}

@@ -3,6 +3,7 @@
 Images are 178 pixels wide and 218 high. CelebA is for non-commercial research only.
 """
 
+import collections
 import logging
 import os
 import pathlib
@@ -153,9 +154,11 @@ def _read_attributes(path: pathlib.Path, names: tuple[str, ...]) -> dict[str, in
     raise BadInputError(f'{path}: found {len(lines)} lines, expected a number, the names, and one per image')
   count, header, *lines = lines
   known = header.split()
+  if twice := [name for name, number in collections.Counter(known).items() if number > 1]:
+    raise BadInputError(f'{path}: line 2 names {twice[0]} more than once, expected each attribute once')
   if unknown := [name for name in names if name not in known]:
     raise bad_key('attribute', ', '.join(unknown), f'some of {", ".join(known)}')
-  if not count.strip().isdigit() or int(count) != len(lines):
+  if count.strip() != str(len(lines)):
     raise BadInputError(f'{path}: its first line is {count!r}, expected the number of the {len(lines)} rows')
   columns = [known.index(name) for name in names]
   labels = {}

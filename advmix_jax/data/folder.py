@@ -182,13 +182,14 @@ def _read_labels(file: File) -> dict[str, str]:
     ) from None
   classes = {}
   for name, label in pairs:
+    name = name.replace('\\', '/') if isinstance(name, str) else name
     if isinstance(label, list) and all(x in (0, 1) for x in label) and sum(label) == 1:
       label = label.index(1)
     if not isinstance(name, str) or not isinstance(label, int) or isinstance(label, bool) or name in classes:
       raise BadInputError(
         f'{where}: found {name!r} with label {label!r}, expected each name once, with a whole number'
       )
-    classes[name.replace('\\', '/')] = str(label)
+    classes[name] = str(label)
   return classes
 
 

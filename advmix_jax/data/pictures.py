@@ -141,10 +141,16 @@ def split(
   data, labels = config.data, collection.labels
   pool, validation, test = (np.flatnonzero(collection.parts == i) for i in range(len(PARTS)))
   num_classes = len(collection.class_names)
+  needed = num_classes if collection.has_test else 2 * num_classes
+  if len(pool) < needed:
+    raise BadInputError(
+      f'config.data.dir={collection.place}: found {len(pool)} images to learn from, '
+      f'expected at least {needed}, as there are {num_classes} classes'
+    )
   own_test = None
   if not collection.has_test:
-    num_test = data.num_test or round(TEST_SHARE * len(pool))
-    _check_number('num_test', num_test, len(pool), num_classes)
+    num_test = data.num_test or max(num_classes, round(TEST_SHARE * len(pool)))
+    _check_number('num_test', num_test, len(pool) - num_classes, num_classes)
     own_test = subsets.stratified(labels[pool], num_test, subsets.rng('test', data.split_seed))
     test, pool = pool[own_test], np.delete(pool, own_test)
   own_validation = validation if len(validation) else None

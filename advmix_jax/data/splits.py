@@ -51,8 +51,8 @@ def check_config(config: 'ml_collections.ConfigDict') -> None:
     raise bad_key('name', data.name, 'one of ' + ', '.join(SOURCES))
   if not 0 <= config.seed < 2**32:  # A larger one would repeat the keys of a smaller one.
     raise BadInputError(f'config.seed: found {config.seed}, expected a number from 0 to {2**32 - 1}')
-  if data.split_seed < 0:
-    raise bad_key('split_seed', data.split_seed, 'a number from 0')
+  if not 0 <= data.split_seed < 2**32:
+    raise bad_key('split_seed', data.split_seed, f'a number from 0 to {2**32 - 1}')
   if data.draw not in subsets.DRAWS:
     raise bad_key('draw', data.draw, ' | '.join(subsets.DRAWS))
   if data.num_generator and len(data.generator_classes):
