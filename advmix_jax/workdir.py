@@ -10,7 +10,7 @@ import platform
 import re
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -130,12 +130,16 @@ class Workdir:
 
   Args:
     lock: of the folder, released when it is closed; None in processes that do not hold it.
+    found: what was in the folder when it was locked.
   """
 
-  def __init__(self, path: Path, config: ConfigDict, lock: run_lock.Lock | None = None):
+  def __init__(
+    self, path: Path, config: ConfigDict, lock: run_lock.Lock | None = None, found: Collection[str] = ()
+  ):
     self.path = path
     self.config = config
     self._lock = lock
+    self._found = found
     self._commands = path / 'commands.txt'
     if hosts.is_first():
       self._metrics = open_lines(path / 'metrics.jsonl')
@@ -163,12 +167,36 @@ class Workdir:
     """Notes a command line that worked on this folder; each is noted once."""
     line = shlex.join(words)
     if hosts.is_first() and line not in self.commands():
-      with atomic(self._commands) as temporary:
-        temporary.write_text(''.join(f'{command}\n' for command in (*self.commands(), line)))
+      self._write_commands([*self.commands(), line])
+
+  def _write_commands(self, lines: list[str]) -> None:
+    with atomic(self._commands) as temporary:
+      temporary.write_text(''.join(f'{line}\n' for line in lines))
 
   def commands(self) -> list[str]:
     """The command lines that were noted, in their order."""
     return self._commands.read_text().splitlines() if self._commands.exists() else []
+
+  @contextlib.contextmanager
+  def tried(self, dry: bool) -> Iterator[None]:
+    """After a dry run, or bad input before any stage made something, the folder is as it was found: it
+    belongs to no configuration unless it did before."""
+    commands, undo = self.commands(), dry
+    try:
+      yield
+    except BadInputError:
+      undo = dry or not any(place.is_dir() for place in self._new())
+      raise
+    finally:
+      if undo and hosts.is_first():
+        run_lock.check(self.path)
+        for place in self._new():
+          shutil.rmtree(place) if place.is_dir() else place.unlink()
+        if self.commands() != commands:
+          self._write_commands(commands)
+
+  def _new(self) -> list[Path]:
+    return [place for place in self.path.iterdir() if place.name not in self._found]
 
   def close(self) -> None:
     if not hosts.is_first():
@@ -227,19 +255,20 @@ def open_workdir(path: Path, config: ConfigDict) -> Workdir:
       configuration; names the keys.
   """
   path = path.absolute()
-  lock = open_locked(path, config) if hosts.is_first() else None
+  lock, found = open_locked(path, config) if hosts.is_first() else (None, [])
   token = hosts.gather(None if lock is None else lock.token)[0]
   if lock is None:
     run_lock.follow(path, token)
-  return Workdir(path, config, lock)
+  return Workdir(path, config, lock, found)
 
 
-def open_locked(path: Path, config: ConfigDict) -> run_lock.Lock:
-  """The lock of the folder, in which this process has put in order what it found; see `open_workdir`."""
+def open_locked(path: Path, config: ConfigDict) -> tuple[run_lock.Lock, list[str]]:
+  """The lock of the folder and what was in it then, put in order by this process; see `open_workdir`."""
   check_writable(path, f'--workdir={path}')
   lock = run_lock.acquire(path)
   try:
     remove_leftovers(path)
+    found = os.listdir(path)  # Not before: another run may have written while this one waited.
     wanted = json.loads(config.to_json())
     file = path / 'config.json'
     if file.exists():
@@ -248,7 +277,7 @@ def open_locked(path: Path, config: ConfigDict) -> run_lock.Lock:
     else:
       write_json(path / 'versions.json', environment())
       write_json(file, wanted)
-    return lock
+    return lock, found
   except BaseException:
     lock.release()
     raise

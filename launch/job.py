@@ -1,7 +1,7 @@
 """A run from its command line to its exit status: the flags, what is checked, the stages."""
 
+import contextlib
 import os
-import shutil
 import sys
 import threading
 import traceback
@@ -76,15 +76,6 @@ def run_together(folder: Path, stages: tuple[str, ...] | None) -> int:
   return status
 
 
-def remove_all_but(names: set[str], folder: Path) -> None:
-  """After a dry run, or bad input, the folder belongs to no configuration unless it did before."""
-  for place in folder.iterdir():
-    if place.is_dir() and place.name not in names:
-      shutil.rmtree(place)
-    elif place.name not in names:
-      place.unlink()
-
-
 @common.exit_status
 def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
   """Checks everything, then runs."""
@@ -118,26 +109,17 @@ def run_stages(folder: Path, stages: tuple[str, ...] | None) -> None:
       raise BadInputError('--download: config.data.dir is empty, expected the folder to put the files into')
     hosts.by_first(lambda: mnist.download(config.data.dir))
   interruption.install()
-  before = {'lock', *(os.listdir(folder) if folder.is_dir() else ())}
-  workdir = open_workdir(folder, config)
   try:
-    try:
+    with contextlib.closing(open_workdir(folder, config)) as workdir, workdir.tried(common.DRY_RUN.value):
       experiment = hosts.first_before_others(lambda: Experiment(workdir))
       pipeline.describe(experiment)
-    except BadInputError:
-      if hosts.is_first():
-        remove_all_but(before, folder)
-      raise
-    if common.DRY_RUN.value:
-      hosts.gather()  # All have read what is removed.
-      hosts.by_first(lambda: remove_all_but(before, folder))
-      return
-    if names != ('report',):
-      workdir.record_command(['python', *sys.orig_argv[1:]])
-    pipeline.run(experiment, names)
-    hosts.by_first(lambda: pipeline.print_results(experiment))
+      if common.DRY_RUN.value:
+        hosts.gather()  # All have read what is removed.
+        return
+      if names != ('report',):
+        workdir.record_command(['python', *sys.orig_argv[1:]])
+      pipeline.run(experiment, names)
+      hosts.by_first(lambda: pipeline.print_results(experiment))
   except OSError as error:
     text = f'{error}; what was finished is kept, the same command goes on from there'
     raise RunError(text) from error
-  finally:
-    workdir.close()

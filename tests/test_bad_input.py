@@ -83,5 +83,6 @@ def test_a_damaged_record_of_versions_is_named(launch, tmp_path, text):
   'stage, first',
   [('train', 'encode'), ('encode', 'train_gan'), ('evaluate', 'encode'), ('diagnose', 'train_gan')],
 )
-def test_a_stage_alone_names_the_stage_to_run_first(launch, tmp_path, stage, first):
+def test_a_stage_alone_names_the_stage_to_run_first_and_claims_no_folder(launch, tmp_path, stage, first):
   assert f'run the stage {first} first' in refused(launch(stage, *smoke_flags(tmp_path)))
+  assert [path.name for path in tmp_path.iterdir()] == ['lock']

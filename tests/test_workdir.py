@@ -1,13 +1,14 @@
 """The folder of a run: files that are whole or absent, and one configuration for all of it."""
 
+import contextlib
 import json
 import math
 
 import numpy as np
 import pytest
 
-from advmix_jax import workdir
-from advmix_jax.types import BadInputError, RunError
+from advmix_jax import run_lock, workdir
+from advmix_jax.types import BadInputError, Interrupted, RunError
 from configs import default
 
 
@@ -185,3 +186,74 @@ def test_commands_are_noted_once_and_in_their_order(tmp_path):
     assert run.commands() == ["python -m launch.train '--workdir=a b'", 'python b']
   finally:
     run.close()
+
+
+def attempt(folder, dry, *actions):
+  """A run that does these things, each with its workdir."""
+  with contextlib.closing(workdir.open_workdir(folder, config())) as run, run.tried(dry):
+    for action in actions:
+      action(run)
+
+
+def failing(error):
+  def fail(run):
+    raise error
+
+  return fail
+
+
+def making(name):
+  return lambda run: workdir.write_json(run.path / name, {})
+
+
+def noting(run):
+  run.record_command(['python', '-m', 'launch.evaluate'])
+
+
+def names(folder):
+  return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+  'error', [Interrupted('SIGINT'), KeyboardInterrupt(), OSError('disk full'), RunError('taken over')]
+)
+def test_a_dry_run_leaves_the_folder_as_it_was_however_it_ends(tmp_path, error):
+  (tmp_path / 'notes.txt').touch()
+  with pytest.raises(type(error)):
+    attempt(tmp_path, True, making('data.npz'), failing(error))
+  assert names(tmp_path) == {'lock', 'notes.txt'}
+
+
+def test_a_dry_run_keeps_what_another_run_wrote_while_it_waited_for_the_lock(tmp_path, monkeypatch):
+  acquire = run_lock.acquire
+
+  def wait_for_it(folder):
+    workdir.write_json(folder / 'results.json', {})
+    return acquire(folder)
+
+  monkeypatch.setattr(run_lock, 'acquire', wait_for_it)
+  attempt(tmp_path, True)
+  assert names(tmp_path) == {'lock', 'results.json'}
+
+
+def test_bad_input_before_anything_is_made_leaves_the_folder_to_any_configuration(tmp_path):
+  with pytest.raises(BadInputError):
+    attempt(tmp_path, False, noting, failing(BadInputError('run the stage encode first')))
+  assert names(tmp_path) == {'lock'}
+
+
+def test_a_command_that_was_refused_is_not_noted(tmp_path):
+  attempt(tmp_path, False, lambda run: run.record_command(['first']), making('gan/losses.json'))
+  before = names(tmp_path)
+  with pytest.raises(BadInputError):
+    attempt(tmp_path, False, noting, failing(BadInputError('run the stage encode first')))
+  assert names(tmp_path) == before and (tmp_path / 'commands.txt').read_text() == 'first\n'
+
+
+@pytest.mark.parametrize(
+  'error', [BadInputError('no such reference'), RunError('NaN'), Interrupted('SIGINT')]
+)
+def test_what_a_stage_has_made_stays_whatever_ends_the_run(tmp_path, error):
+  with pytest.raises(type(error)):
+    attempt(tmp_path, False, noting, making('gan/losses.json'), failing(error))
+  assert {'config.json', 'commands.txt', 'gan'} <= names(tmp_path)
