@@ -19,24 +19,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from advmix_jax import hosts, parallel, run_lock, threads
+from advmix_jax.config_keys import differences, fixed_keys, flatten
 from advmix_jax.types import BadInputError, RunError
 
-# Keys that change neither results nor files that another stage reads, so a run may go on with other values.
-FREE_KEYS = (
-  'stages',
-  'checkpoint',
-  'watchdog',
-  'log_every_steps',
-  'diagnose',
-  'compile_cache',
-  'devices',
-  'distributed',
-  'data.dir',
-  'data.cache_dir',
-  'data.num_workers',
-  'encode.vgg16_weights',
-  'report.explorer_examples',
-)
 UNFINISHED_CHECKPOINT = '.orbax-checkpoint-tmp'
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 
@@ -87,20 +72,6 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 def classifier_names(method: str, seeds: Sequence[int]) -> tuple[str, ...]:
   """Of the classifiers of a method, as their files have it: METHOD, or METHOD/seed-N of several."""
   return (method,) if len(seeds) == 1 else tuple(f'{method}/seed-{seed}' for seed in seeds)
-
-
-def flatten(config: dict, prefix: str = '') -> dict[str, Any]:
-  """Nested keys as `a.b`, in order."""
-  flat: dict[str, Any] = {}
-  for key, value in config.items():
-    flat |= flatten(value, f'{prefix}{key}.') if isinstance(value, dict) else {f'{prefix}{key}': value}
-  return flat
-
-
-def fixed_keys(config: dict) -> dict[str, Any]:
-  """The flat keys on which results depend."""
-  free = tuple(f'{key}.' for key in FREE_KEYS)
-  return {k: v for k, v in flatten(config).items() if not f'{k}.'.startswith(free)}
 
 
 def config_hash(config: ConfigDict) -> str:
@@ -272,7 +243,8 @@ def open_locked(path: Path, config: ConfigDict) -> tuple[run_lock.Lock, list[str
     wanted = json.loads(config.to_json())
     file = path / 'config.json'
     if file.exists():
-      check_same_config(path, fixed_keys(read_json(file)), fixed_keys(wanted))
+      if differing := differences(fixed_keys(read_json(file)), fixed_keys(wanted)):
+        raise BadInputError(f'--workdir={path} was made with another configuration: {differing}')
       warn_of_other_environment(path)
     else:
       write_json(path / 'versions.json', environment())
@@ -281,18 +253,6 @@ def open_locked(path: Path, config: ConfigDict) -> tuple[run_lock.Lock, list[str
   except BaseException:
     lock.release()
     raise
-
-
-def check_same_config(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-  """Raises `BadInputError` with every key that differs."""
-  missing = '(absent)'
-  lines = [
-    f'{key} is {found.get(key, missing)!r} there, {wanted.get(key, missing)!r} here'
-    for key in sorted(found.keys() | wanted.keys())
-    if found.get(key, missing) != wanted.get(key, missing)
-  ]
-  if lines:
-    raise BadInputError(f'--workdir={path} was made with another configuration: ' + '; '.join(lines))
 
 
 def warn_of_other_environment(path: Path) -> None:

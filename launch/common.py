@@ -19,6 +19,7 @@ from typing import Any, ParamSpec
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from advmix_jax.config_keys import ADDED, flatten, unflatten
 from configs import default
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 75
@@ -53,6 +54,9 @@ def read_json_config(file: Path) -> ConfigDict:
     return tuple(restored(part) for part in value) if isinstance(value, list) else value
 
   given = restored(json.loads(file.read_text()))
+  if not isinstance(given, dict):
+    raise ValueError('expected a JSON object')
+  given = unflatten(ADDED | flatten(given))
   if lacking := missing_keys(given, default.get_config().to_dict()):
     raise ValueError(f'found no {", ".join(lacking)}, expected all keys of this version')
   return ConfigDict(given)

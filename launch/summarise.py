@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from advmix_jax.config_keys import fixed_keys
 from advmix_jax.methods import METHODS
 from advmix_jax.types import BadInputError
-from advmix_jax.workdir import fixed_keys
 from launch import common
 
 COLUMNS = {

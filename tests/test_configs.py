@@ -7,8 +7,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from advmix_jax import config_check
+from advmix_jax.config_keys import flatten
 from advmix_jax.stages.networks import build_networks
-from advmix_jax.workdir import flatten
 from configs import default
 from tests.test_config_check import complaint, load
 

@@ -1,14 +1,17 @@
 """The sweeps of `configs/paper/`: what they plan, what they share, and that every variant can be run."""
 
+import json
 import pathlib
 
 import pytest
 
-from advmix_jax.paper import published
+from advmix_jax.paper import published, record
 from advmix_jax.sweep import plan
 from launch import reproduce, sweep
+from tests.command_line import ROOT
 
 FOLDER = pathlib.Path(reproduce.CONFIGS)
+RECORDS = sorted((ROOT / 'docs' / 'results').glob('*.json'))
 VARIANTS = ('cpu', 'paper', 'smoke')  # paper_exact asks for files of weights.
 
 
@@ -47,6 +50,15 @@ def test_every_variant_can_be_planned_and_has_settings_the_paper_knows(name, var
     assert found == known
   elif known:
     assert set(known) & set(found)
+
+
+@pytest.mark.parametrize('file', RECORDS, ids=lambda file: file.stem)
+def test_what_is_recorded_is_of_the_configurations_that_there_are(file):
+  """Else runs of further seeds could not be added to a record."""
+  recorded = json.loads(file.read_text())
+  found = planned(recorded['name'], recorded['variant'])
+  assert record.configuration(found) == recorded['configuration']
+  assert set(recorded['runs']['planned']) <= {task.hash for task in found.members}
 
 
 @pytest.mark.parametrize('name', reproduce.NAMES)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from advmix_jax import config_check
+from advmix_jax.config_keys import FREE_KEYS, fixed_keys, flatten
 from advmix_jax.stages import encode, train_gan
 from advmix_jax.stages.experiment import Experiment
 from advmix_jax.sweep import plan
 from advmix_jax.types import BadInputError
-from advmix_jax.workdir import FREE_KEYS, fixed_keys, flatten, open_workdir
+from advmix_jax.workdir import open_workdir
 from configs import smoke
 from tests import watched_run
 
@@ -155,6 +156,32 @@ def test_a_shared_stage_keeps_its_folder_when_other_keys_of_its_members_change()
   assert gan in before.tasks
   assert fixed_keys(after.configs[gan]) == fixed_keys(before.configs[gan])
   assert after.configs[gan]['checkpoint']['seconds'] == 9.0
+
+
+def test_a_shared_stage_of_before_a_key_keeps_its_configuration():
+  """Its folder takes no other value of the key, though the stage does not depend on it."""
+  before = planned(*grid(train__seed=(0, 1)))
+  for config in before.configs.values():
+    config['attack'].pop('ramp_steps', None)  # Some are one object.
+  after = planned(*grid(train__seed=(2, 3)), before=before, attack__ramp_steps=5)
+  (gan,) = shared(after, 'train_gan')
+  assert after.configs[gan]['attack']['ramp_steps'] == 0
+
+
+def test_members_of_before_a_key_keep_folders_and_hashes():
+  now = planned(*grid(seed=(0, 1)))
+  for config in now.configs.values():
+    config['attack'].pop('ramp_steps', None)  # Some are one object.
+  assert planned(*grid(seed=(0, 1)), before=now).tasks == now.tasks
+  with pytest.raises(BadInputError, match='attack.ramp_steps is 0 there, 5 here; choose another --out'):
+    planned(*grid(seed=(0, 1)), before=now, attack__ramp_steps=5)
+
+
+def test_a_plan_whose_hashes_had_a_key_that_changes_nothing_keeps_its_folders():
+  before = planned(*grid(seed=(0, 1)))
+  for task in before.members:
+    before.tasks[task.name] = task._replace(hash='with the key')
+  assert names(planned(*grid(seed=(0, 1)), before=before)) == ['seed=0', 'seed=1']
 
 
 # For each key on which neither generator nor latents depend, another value.

@@ -7,9 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from advmix_jax import run_lock, workdir
+from advmix_jax import config_keys, run_lock, workdir
+from advmix_jax.config_keys import fixed_keys, flatten
 from advmix_jax.types import BadInputError, Interrupted, RunError
 from configs import default
+from launch.common import ConfigFile
 
 
 def config(**changes):
@@ -98,6 +100,30 @@ def test_a_new_or_missing_key_is_a_difference(tmp_path):
   assert "attack.old_key is 7 there, '(absent)' here" in str(error.value)
 
 
+def without_ramp(folder):
+  """As a run of before `attack.ramp_steps` has left its configuration."""
+  workdir.open_workdir(folder, config()).close()
+  old = json.loads((folder / 'config.json').read_text())
+  del old['attack']['ramp_steps']
+  (folder / 'config.json').write_text(json.dumps(old))
+
+
+def test_a_run_of_before_a_key_goes_on_where_the_key_changes_nothing(tmp_path):
+  without_ramp(tmp_path)
+  workdir.open_workdir(tmp_path, config()).close()
+  workdir.open_workdir(tmp_path, ConfigFile().parse(str(tmp_path / 'config.json'))).close()
+  with pytest.raises(BadInputError, match='attack.ramp_steps is 0 there, 5 here'):
+    workdir.open_workdir(tmp_path, config(**{'attack.ramp_steps': 5}))
+
+
+def test_a_later_key_counts_where_it_changes_something():
+  flat = fixed_keys(json.loads(config(**{'attack.ramp_steps': 5}).to_json()))
+  assert flat['attack.ramp_steps'] == 5
+  assert 'attack.ramp_steps' not in fixed_keys(json.loads(config().to_json()))
+  later = config_keys.ADDED
+  assert {key: flatten(config().to_dict())[key] for key in later} == later, 'the default changes something'
+
+
 @pytest.mark.parametrize(
   'changes',
   [
@@ -119,7 +145,7 @@ def test_keys_that_change_no_result_may_differ(tmp_path, changes):
 def test_the_hash_depends_on_every_other_key():
   """`log_every_steps` is free, a key that only starts alike would not be."""
   assert workdir.config_hash(config(seed=1)) != workdir.config_hash(config())
-  assert workdir.fixed_keys({'stages': 1, 'stages_more': 2, 'checkpoint': {'keep': 3}}) == {'stages_more': 2}
+  assert fixed_keys({'stages': 1, 'stages_more': 2, 'checkpoint': {'keep': 3}}) == {'stages_more': 2}
 
 
 @pytest.mark.parametrize('name', ['file', 'file/below'])

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from advmix_jax.config_keys import fixed_keys
 from advmix_jax.paper.published import RESULTS
 from advmix_jax.paper.rows import fault_of, make_rows, misfit
 from advmix_jax.stages import clock
@@ -15,7 +16,7 @@ from advmix_jax.sweep.naming import hash_of
 from advmix_jax.sweep.plan import MEMBER, Plan
 from advmix_jax.sweep.state import DONE, Seen
 from advmix_jax.types import BadInputError
-from advmix_jax.workdir import fixed_keys, read_json, write_json
+from advmix_jax.workdir import read_json, write_json
 
 NOT_NOTED = 'not noted'
 NOTES = 'reproduce.json'  # In the sweep's folder: where and with which code its runs were begun.

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from advmix_jax.config_keys import flatten
 from advmix_jax.methods import METHODS
 from advmix_jax.sweep.plan import Plan, Task
 from advmix_jax.sweep.state import DONE, Seen
 from advmix_jax.types import BadInputError
-from advmix_jax.workdir import flatten, read_json
+from advmix_jax.workdir import read_json
 
 SEED_KEYS = ('seed', 'train.seed')
 COLUMNS = {

@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from advmix_jax.config_keys import ADDED, FREE_KEYS, differences, fixed_keys, flatten, unflatten
 from advmix_jax.sweep.naming import Changes, hash_of, name_members
 from advmix_jax.types import BadInputError
-from advmix_jax.workdir import FREE_KEYS, fixed_keys, flatten, read_json, write_json
+from advmix_jax.workdir import read_json, write_json
 
 # The keys on which what a stage writes depends; a key stands for all below it. Those that change nothing
-# (`workdir.FREE_KEYS`) do not count, unless the members differ in them.
+# (`FREE_KEYS`) do not count, unless the members differ in them.
 OF_GENERATOR = ('seed', 'precision', 'remat', 'data', 'generator')
 DEPENDS_ON = {
   'train_gan': OF_GENERATOR,  # And grids of samples on the mixing level: they are the first member's.
@@ -149,12 +150,11 @@ def kept_name(before: Plan, name: str, value: str, config: dict) -> str:
   for task in before.members:
     if task.hash == value:
       return task.name
-  if name in before.tasks:
-    found, wanted = flatten(before.configs[name]), flatten(config)
-    keys = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
-    listed = '; '.join(f'{key} is {found.get(key)!r} there, {wanted.get(key)!r} here' for key in keys)
+  if name in before.tasks and (
+    differing := differences(fixed_keys(before.configs[name]), fixed_keys(config))
+  ):
     raise BadInputError(
-      f'member {name} was planned with another configuration: {listed}; choose another --out'
+      f'member {name} was planned with another configuration: {differing}; choose another --out'
     )
   return name
 
@@ -164,18 +164,7 @@ def shared_config(config: dict, before: Plan | None, name: str) -> dict:
   planned before, these stay as they are in its folder."""
   if before is None or name not in before.configs:
     return config
-  return unflatten(flatten(config) | fixed_keys(before.configs[name]))
-
-
-def unflatten(flat: dict[str, Any]) -> dict:
-  nested: dict = {}
-  for key, value in flat.items():
-    *owners, last = key.split('.')
-    place = nested
-    for owner in owners:
-      place = place.setdefault(owner, {})
-    place[last] = value
-  return nested
+  return unflatten(flatten(config) | ADDED | fixed_keys(before.configs[name]))
 
 
 def member_config(
