@@ -17,6 +17,7 @@ import inspect
 import os
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,8 @@ def read_command(argv: list[str]) -> tuple[str, list[str]]:
 
 
 @common.exit_status
-def run(out: Path) -> None:
-  """Plans, then runs or submits what is not done."""
+def run(out: Path, begin: Callable[[Any], None] | None = None) -> None:
+  """Plans, then runs or submits what is not done; before that `begin` is called with the plan of it."""
   import jax
 
   jax.config.update('jax_platforms', 'cpu')  # For the checks: accelerators are for the runs.
@@ -98,8 +99,7 @@ def run(out: Path) -> None:
     threads = THREADS.value or max(1, len(os.sched_getaffinity(0)) // len(slots))
     devices = max(1, number // len(slots))
   jax.config.update('jax_num_cpu_devices', devices)
-  file = plan.plan_file(out)
-  before = plan.load_plan(out) if file.exists() else None
+  before = plan.load_plan(out) if plan.has_plan(out) else None
   if before is not None:
     if THREADS.value and before.threads != THREADS.value:
       raise BadInputError(
@@ -107,15 +107,19 @@ def run(out: Path) -> None:
         'number would change the last bits'
       )
     threads = before.threads
-  changes = of_seeds(read_sweep(source), SEEDS.value)
-  planned = plan.make_plan(source, common.CONFIG.value, changes, check, threads, before)
+  added = read_sweep(source)
+  chosen = of_seeds(added, SEEDS.value)
+  whole = plan.make_plan(source, common.CONFIG.value, added, check, threads, before, chosen)
+  planned = plan.part(whole, chosen)
   if common.DRY_RUN.value:
     print(table.planned(planned, slurm.observe(out, planned)))
     return
   check_writable(out, f'--out={out}')
   with lock.held(out):
-    plan.save_plan(out, planned)
     interruption.install()
+    plan.save_plan(out, whole)
+    if begin is not None:
+      begin(planned)
     if EXECUTOR.value == 'slurm':
       names = slurm.submit(out, planned, options)
       print(f'submitted {len(names)} of {len(planned.tasks)} tasks', flush=True)
@@ -190,10 +194,21 @@ def of_seeds(added: list[dict[str, Any]], chosen: list[str] | None) -> list[dict
 
   if chosen is None:
     return added
-  seeds = [str(given.get('seed', given.get('train.seed'))) for given in added]
-  if unknown := [seed for seed in chosen if seed not in seeds]:
-    raise BadInputError(f'--seeds has {unknown[0]!r}, expected some of {", ".join(dict.fromkeys(seeds))}')
-  return [given for given, seed in zip(added, seeds, strict=True) if seed in chosen]
+  seeds = all_seeds(added)
+  unknown = [seed for seed in chosen if seed not in seeds]
+  if unknown or not chosen:
+    found = f'has {unknown[0]!r}' if unknown else 'is empty'
+    raise BadInputError(f'--seeds {found}, expected some of {", ".join(seeds)}')
+  return [given for given in added if seed_of(given) in chosen]
+
+
+def all_seeds(added: list[dict[str, Any]]) -> list[str]:
+  """Of the members, each once."""
+  return list(dict.fromkeys(map(seed_of, added)))
+
+
+def seed_of(given: dict[str, Any]) -> str:
+  return str(given.get('seed', given.get('train.seed')))
 
 
 @common.exit_status

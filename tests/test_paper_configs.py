@@ -18,8 +18,9 @@ VARIANTS = ('cpu', 'paper', 'smoke')  # paper_exact asks for files of weights.
 def planned(name: str, variant: str, seeds: list[str] | None = None) -> plan.Plan:
   source = f'{FOLDER / name}.py:{variant}'
   config = sweep.common.ConfigFile().parse(source)
-  changes = sweep.of_seeds(sweep.read_sweep(source), seeds)
-  return plan.make_plan(source, config.unlock(), changes, sweep.check, 1)
+  added = sweep.read_sweep(source)
+  chosen = sweep.of_seeds(added, seeds)
+  return plan.make_plan(source, config.unlock(), added, sweep.check, 1, chosen=chosen)
 
 
 def kinds(found: plan.Plan) -> list[str]:

@@ -119,6 +119,7 @@ def test_a_dry_run_shows_the_plan_and_leaves_nothing(launch, source, tmp_path):
     (('--config=SOURCE', '--out=pyproject.toml'), 'pyproject.toml cannot be written'),
     (('stop', '--out=OUT'), "unknown command 'stop', expected one of run, status, collect"),
     (('status', '--out=OUT'), 'sweep/plan.json is missing, expected the folder of a sweep'),
+    (('status', f'--out={"x" * 300}'), 'cannot be read: File name too long'),
     (('--config=SOURCE', '--out=OUT', '--executor=slurm'), '--executor=slurm: '),
   ],
 )

@@ -24,10 +24,12 @@ def check(config: Any) -> None:
   config_check.check_config(config)
 
 
-def planned(*changes: dict, before: plan.Plan | None = None, **base: Any) -> plan.Plan:
+def planned(
+  *changes: dict, before: plan.Plan | None = None, chosen: list[dict] | None = None, **base: Any
+) -> plan.Plan:
   config = smoke.get_config()
   config.update_from_flattened_dict({key.replace('__', '.'): value for key, value in base.items()})
-  return plan.make_plan('sweep.py', config, changes, check, 1, before)
+  return plan.make_plan('sweep.py', config, changes, check, 1, before, chosen)
 
 
 def names(found: plan.Plan) -> list[str]:
@@ -138,6 +140,50 @@ def test_a_sweep_that_grows_keeps_the_folders_it_has():
     planned(*grid(seed=(0, 1)), before=before, train__num_epochs=3.0)
   free = planned(*grid(seed=(0, 1)), before=before, checkpoint__seconds=9.0)
   assert names(free) == ['seed=0', 'seed=1'] and free.configs['seed=0']['checkpoint']['seconds'] == 9.0
+
+
+def test_members_that_are_chosen_later_join_those_of_before():
+  """Of `--seeds`: names are those that all members have, whichever are chosen."""
+  everything = grid(data__sigma=(0.0, 0.2), seed=(0, 1, 2))
+  of_seed = {seed: [given for given in everything if given['seed'] == seed] for seed in (0, 1, 2)}
+  first = planned(*everything, chosen=of_seed[0])
+  assert names(first) == ['data.sigma=0.0,seed=0', 'data.sigma=0.2,seed=0']
+  both = planned(*everything, chosen=of_seed[2], before=first)
+  assert names(both) == [f'data.sigma={sigma},seed={seed}' for sigma in (0.0, 0.2) for seed in (0, 2)]
+  assert [task.changes for task in plan.part(both, of_seed[2]).members] == of_seed[2]
+
+
+def test_a_folder_named_without_the_seed_is_kept_when_others_are_chosen():
+  """As names were of the chosen members alone."""
+  everything = grid(data__sigma=(0.0, 0.2), seed=(0, 1))
+  old = planned(everything[0], everything[2])
+  assert names(old) == ['data.sigma=0.0', 'data.sigma=0.2']
+  found = planned(*everything, chosen=[everything[1], everything[3]], before=old)
+  sigmas = 'data.sigma=0.0', 'data.sigma=0.2'
+  assert names(found) == [f'{sigma}{seed}' for sigma in sigmas for seed in ('', ',seed=1')]
+
+
+def test_chosen_members_come_with_what_they_need():
+  everything = grid(attack__epsilon=(0.03, 0.1), seed=(0, 1))
+  chosen = [given for given in everything if given['seed'] == 1]
+  found = planned(*everything)
+  part = plan.part(found, chosen)
+  assert len(shared(found, 'train_gan')) == 2 and len(shared(part, 'train_gan')) == 1
+  assert {name for task in part.members for name in task.needs} | set(names(part)) == set(part.tasks)
+
+
+def test_what_a_killed_launcher_was_writing_is_no_member(tmp_path):
+  found = planned(*grid(seed=(0, 1)))
+  plan.save_plan(tmp_path, found)
+  half = plan.config_file(tmp_path, '').parent / '.seed=1.json.4711.tmp.json'
+  other = plan.plan_file(tmp_path).with_name('.plan.json.4711.tmp.json')
+  of_a_job = tmp_path / 'sweep' / 'state' / '.seed=1.json.4712.tmp.json'
+  of_a_job.parent.mkdir()
+  for file in (half, other, of_a_job):
+    file.write_text('{"seed": ')
+  assert plan.load_plan(tmp_path).configs.keys() == {'seed=0', 'seed=1'}
+  plan.save_plan(tmp_path, found)
+  assert [file.exists() for file in (half, other, of_a_job)] == [False, False, True]
 
 
 def test_a_shared_stage_that_a_sweep_comes_back_to_is_as_it_was(tmp_path):
