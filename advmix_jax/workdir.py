@@ -57,6 +57,21 @@ def read_json(path: Path) -> Any:
     raise RunError(f'{path} is not valid JSON ({error}); delete it to have it made again') from error
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+  """The configuration of a run. Raises `BadInputError` for a damaged file."""
+  file = folder / 'config.json'
+  try:
+    found = json.loads(file.read_text())
+    reason = f'found {type(found).__name__}'
+  except ValueError as error:
+    found, reason = None, str(error)
+  if not isinstance(found, dict):
+    raise BadInputError(
+      f'{file} is damaged ({reason}), expected an object: restore it from the command in commands.txt'
+    )
+  return found
+
+
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
   """Writes an .npz whole or not at all."""
   with atomic(path) as temporary, temporary.open('wb') as file:
@@ -243,7 +258,7 @@ def open_locked(path: Path, config: ConfigDict) -> tuple[run_lock.Lock, list[str
     wanted = json.loads(config.to_json())
     file = path / 'config.json'
     if file.exists():
-      if differing := differences(fixed_keys(read_json(file)), fixed_keys(wanted)):
+      if differing := differences(fixed_keys(read_config(path)), fixed_keys(wanted)):
         raise BadInputError(f'--workdir={path} was made with another configuration: {differing}')
       warn_of_other_environment(path)
     else:

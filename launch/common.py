@@ -5,6 +5,7 @@ jax is imported only after the flags are read, so that a resumed run can have th
 """
 
 import functools
+import inspect
 import json
 import logging
 import os
@@ -37,6 +38,8 @@ class ConfigFile(flags.ArgumentParser):
       if file.endswith('.json'):
         return read_json_config(Path(file)).lock()
       get_config = runpy.run_path(file).get('get_config')
+      if get_config and variant and not inspect.signature(get_config).parameters:
+        raise ValueError(f'found the variant {variant[0]!r}, expected none: the file has no variants')
       config = get_config and get_config(*variant)
     except Exception as error:  # A configuration file is code and may raise anything.
       raise flags.Error(f'--config={file}: {type(error).__name__}: {error}') from error
@@ -132,6 +135,8 @@ def exit_status(command: Callable[P, None]) -> Callable[P, int]:
 
 def flag_error(error: Exception) -> str:
   """What the flag parser raised, in a sentence."""
+  if isinstance(error, OSError):
+    return str(error)
   first = error.args[0] if error.args else error
   if isinstance(first, KeyError):  # How an unknown key of a ConfigDict arrives here.
     return f'unknown configuration key {first.args[0]}'

@@ -43,6 +43,7 @@ def main(argv: list[str]) -> int:
       flags.FLAGS([argv[0], *given])
       return make_page()
     common.read_config([argv[0], f'--config={source_of(name)}:{variant}', *as_sweep(given)])
+    sweep.check_flags()
     if not sweep.OUT.value:
       raise ValueError('--workdir is missing, expected the folder of the runs')
     out = Path(sweep.OUT.value).absolute()

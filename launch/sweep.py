@@ -56,14 +56,24 @@ def main(argv: list[str]) -> int:
       common.read_config(rest)
     elif stray := flags.FLAGS(rest)[1:]:
       raise ValueError(f'unexpected argument {stray[0]!r}')
-    if common.WORKDIR.value:
-      raise ValueError('--workdir is of a single run, expected --out, the folder of the sweep')
+    check_flags()
     if not OUT.value:
       raise ValueError('--out is missing, expected the folder of the sweep')
   except Exception as error:  # The libraries' flag parsers raise many kinds.
     return common.complain(common.flag_error(error), common.BAD_INPUT)
   out = Path(OUT.value).absolute()
   return {'run': run, 'status': status, 'collect': collect}[command](out)
+
+
+def check_flags() -> None:
+  """Raises `ValueError` for flags that a sweep would ignore."""
+  for flag, expected in (
+    (common.WORKDIR, '--out, the folder of the sweep'),
+    (common.DOWNLOAD, 'launch.check_data --download before the sweep'),
+    (common.DISTRIBUTED, 'none: a member is one process'),
+  ):
+    if flag.value:
+      raise ValueError(f'--{flag.name} is of a single run, expected {expected}')
 
 
 def read_command(argv: list[str]) -> tuple[str, list[str]]:

@@ -88,6 +88,15 @@ def test_another_configuration_is_refused_by_the_names_of_its_keys(tmp_path):
   assert workdir.read_json(tmp_path / 'config.json')['seed'] == 0
 
 
+@pytest.mark.parametrize('text, found', [('{"seed": ', 'Expecting value'), ('[1]', 'found list')])
+def test_a_damaged_configuration_is_to_be_restored_not_deleted(tmp_path, text, found):
+  """Without it the folder would take any configuration over the stages there are."""
+  workdir.open_workdir(tmp_path, config()).close()
+  (tmp_path / 'config.json').write_text(text)
+  with pytest.raises(BadInputError, match=f'config.json is damaged .*{found}.*restore it from the'):
+    workdir.open_workdir(tmp_path, config())
+
+
 def test_a_new_or_missing_key_is_a_difference(tmp_path):
   workdir.open_workdir(tmp_path, config()).close()
   old = json.loads((tmp_path / 'config.json').read_text())

@@ -49,6 +49,8 @@ def write(out: Path, plan: Plan, seen: Mapping[str, Seen]) -> str:
   Raises:
     BadInputError: no member is done, or results are not those of the member's configuration.
   """
+  if not any(task.products for task in plan.members):
+    raise BadInputError(f'--out={out}: no member has the stage evaluate, which makes the results to collect')
   done = [task for task in plan.members if seen[task.name].state == DONE and task.products]
   if not done:
     raise BadInputError(f'--out={out}: no member is done, expected at least one with results to collect')
