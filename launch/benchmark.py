@@ -136,6 +136,7 @@ def use_cores(arguments: list[str]) -> None:
 
 
 if __name__ == '__main__':
+  common.end_when_asked()
   allocation.tune_malloc()  # As every run does; PyTorch's process has the same settings.
   use_cores(sys.argv[1:])
   sys.exit(main())

@@ -91,6 +91,17 @@ PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which one this is, from 0
 DOWNLOAD = flags.DEFINE_bool('download', False, 'Fetch missing data files into config.data.dir first.')
 
 
+def show_help(argv: list[str]) -> None:
+  """With -h or --help prints what the command does, and its flags, and ends the process."""
+  if not {'-h', '--help'}.intersection(argv[1:]):
+    return
+  print(sys.modules['__main__'].__doc__)
+  modules = [name for name in flags.FLAGS.flags_by_module_dict() if name.startswith('launch.')]
+  print(flags.FLAGS.main_module_help(), *map(flags.FLAGS.module_help, reversed(modules)), sep='\n')
+  print('\n  --config.KEY=VALUE: another value of a key of the configuration.')
+  sys.exit(OK)
+
+
 def end_when_asked() -> None:
   """Until the run takes note of signals, one ends the process at once, with the same status."""
 

@@ -13,6 +13,7 @@ from launch import allocation, common, cores
 def main(stages: tuple[str, ...] | None = None) -> None:
   """Runs the named stages, or those of the configuration, and exits with their status."""
   common.end_when_asked()
+  common.show_help(sys.argv)
   allocation.tune_malloc()
   sys.exit(run(sys.argv, stages))
 

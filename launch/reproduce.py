@@ -37,6 +37,7 @@ PATHS = ('config.data.dir', 'config.data.cache_dir', 'config.encode.vgg16_weight
 
 
 def main(argv: list[str]) -> int:
+  common.show_help(argv)
   try:
     name, variant, given = read_command(argv)
     if name == 'page':

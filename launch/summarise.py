@@ -79,4 +79,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
+  common.end_when_asked()
   sys.exit(main())

@@ -50,6 +50,7 @@ EXTRA = flags.DEFINE_multi_string('slurm_option', [], 'slurm: another option of 
 
 
 def main(argv: list[str]) -> int:
+  common.show_help(argv)
   try:
     command, rest = read_command(argv)
     if command == 'run':
