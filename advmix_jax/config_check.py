@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from advmix_jax import data, parallel, toy
+from advmix_jax.config_keys import flatten
 from advmix_jax.encoding import SCHEDULES
 from advmix_jax.methods import METHODS
 from advmix_jax.models.architectures import ARCHITECTURES
@@ -15,7 +16,6 @@ from advmix_jax.network_check import check_features, check_sizes
 from advmix_jax.training.adam import ADAMS
 from advmix_jax.training.gan_losses import GAN_LOSSES
 from advmix_jax.types import BadInputError
-from advmix_jax.workdir import flatten
 
 Rule = tuple[Callable[[Any], bool], str]
 

@@ -233,6 +233,9 @@ def _make(folder: Path, token: int, owner: Owner) -> bool:
     return False
   try:
     os.write(file, f'{json.dumps(owner._asdict())}\n{0:<12}\n'.encode())
+  except OSError as error:  # A full disk. Others would wait for the heartbeat of an empty file.
+    _file(folder, token).unlink()
+    raise OSError(error.errno, error.strerror, str(_file(folder, token))) from error
   finally:
     os.close(file)
   return True

@@ -10,7 +10,7 @@ import platform
 import re
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,24 +19,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from advmix_jax import hosts, parallel, run_lock, threads
+from advmix_jax.config_keys import differences, fixed_keys, flatten
 from advmix_jax.types import BadInputError, RunError
 
-# Keys that change neither results nor files that another stage reads, so a run may go on with other values.
-FREE_KEYS = (
-  'stages',
-  'checkpoint',
-  'watchdog',
-  'log_every_steps',
-  'diagnose',
-  'compile_cache',
-  'devices',
-  'distributed',
-  'data.dir',
-  'data.cache_dir',
-  'data.num_workers',
-  'encode.vgg16_weights',
-  'report.explorer_examples',
-)
 UNFINISHED_CHECKPOINT = '.orbax-checkpoint-tmp'
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 
@@ -72,6 +57,21 @@ def read_json(path: Path) -> Any:
     raise RunError(f'{path} is not valid JSON ({error}); delete it to have it made again') from error
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+  """The configuration of a run. Raises `BadInputError` for a damaged file."""
+  file = folder / 'config.json'
+  try:
+    found = json.loads(file.read_text())
+    reason = f'found {type(found).__name__}'
+  except ValueError as error:
+    found, reason = None, str(error)
+  if not isinstance(found, dict):
+    raise BadInputError(
+      f'{file} is damaged ({reason}), expected an object: restore it from the command in commands.txt'
+    )
+  return found
+
+
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
   """Writes an .npz whole or not at all."""
   with atomic(path) as temporary, temporary.open('wb') as file:
@@ -87,20 +87,6 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 def classifier_names(method: str, seeds: Sequence[int]) -> tuple[str, ...]:
   """Of the classifiers of a method, as their files have it: METHOD, or METHOD/seed-N of several."""
   return (method,) if len(seeds) == 1 else tuple(f'{method}/seed-{seed}' for seed in seeds)
-
-
-def flatten(config: dict, prefix: str = '') -> dict[str, Any]:
-  """Nested keys as `a.b`, in order."""
-  flat: dict[str, Any] = {}
-  for key, value in config.items():
-    flat |= flatten(value, f'{prefix}{key}.') if isinstance(value, dict) else {f'{prefix}{key}': value}
-  return flat
-
-
-def fixed_keys(config: dict) -> dict[str, Any]:
-  """The flat keys on which results depend."""
-  free = tuple(f'{key}.' for key in FREE_KEYS)
-  return {k: v for k, v in flatten(config).items() if not f'{k}.'.startswith(free)}
 
 
 def config_hash(config: ConfigDict) -> str:
@@ -130,12 +116,16 @@ class Workdir:
 
   Args:
     lock: of the folder, released when it is closed; None in processes that do not hold it.
+    found: what was in the folder when it was locked.
   """
 
-  def __init__(self, path: Path, config: ConfigDict, lock: run_lock.Lock | None = None):
+  def __init__(
+    self, path: Path, config: ConfigDict, lock: run_lock.Lock | None = None, found: Collection[str] = ()
+  ):
     self.path = path
     self.config = config
     self._lock = lock
+    self._found = found
     self._commands = path / 'commands.txt'
     if hosts.is_first():
       self._metrics = open_lines(path / 'metrics.jsonl')
@@ -163,12 +153,36 @@ class Workdir:
     """Notes a command line that worked on this folder; each is noted once."""
     line = shlex.join(words)
     if hosts.is_first() and line not in self.commands():
-      with atomic(self._commands) as temporary:
-        temporary.write_text(''.join(f'{command}\n' for command in (*self.commands(), line)))
+      self._write_commands([*self.commands(), line])
+
+  def _write_commands(self, lines: list[str]) -> None:
+    with atomic(self._commands) as temporary:
+      temporary.write_text(''.join(f'{line}\n' for line in lines))
 
   def commands(self) -> list[str]:
     """The command lines that were noted, in their order."""
     return self._commands.read_text().splitlines() if self._commands.exists() else []
+
+  @contextlib.contextmanager
+  def tried(self, dry: bool) -> Iterator[None]:
+    """After a dry run, or bad input before any stage made something, the folder is as it was found: it
+    belongs to no configuration unless it did before."""
+    commands, undo = self.commands(), dry
+    try:
+      yield
+    except BadInputError:
+      undo = dry or not any(place.is_dir() for place in self._new())
+      raise
+    finally:
+      if undo and hosts.is_first():
+        run_lock.check(self.path)
+        for place in self._new():
+          shutil.rmtree(place) if place.is_dir() else place.unlink()
+        if self.commands() != commands:
+          self._write_commands(commands)
+
+  def _new(self) -> list[Path]:
+    return [place for place in self.path.iterdir() if place.name not in self._found]
 
   def close(self) -> None:
     if not hosts.is_first():
@@ -227,43 +241,33 @@ def open_workdir(path: Path, config: ConfigDict) -> Workdir:
       configuration; names the keys.
   """
   path = path.absolute()
-  lock = open_locked(path, config) if hosts.is_first() else None
+  lock, found = open_locked(path, config) if hosts.is_first() else (None, [])
   token = hosts.gather(None if lock is None else lock.token)[0]
   if lock is None:
     run_lock.follow(path, token)
-  return Workdir(path, config, lock)
+  return Workdir(path, config, lock, found)
 
 
-def open_locked(path: Path, config: ConfigDict) -> run_lock.Lock:
-  """The lock of the folder, in which this process has put in order what it found; see `open_workdir`."""
+def open_locked(path: Path, config: ConfigDict) -> tuple[run_lock.Lock, list[str]]:
+  """The lock of the folder and what was in it then, put in order by this process; see `open_workdir`."""
   check_writable(path, f'--workdir={path}')
   lock = run_lock.acquire(path)
   try:
     remove_leftovers(path)
+    found = os.listdir(path)  # Not before: another run may have written while this one waited.
     wanted = json.loads(config.to_json())
     file = path / 'config.json'
     if file.exists():
-      check_same_config(path, fixed_keys(read_json(file)), fixed_keys(wanted))
+      if differing := differences(fixed_keys(read_config(path)), fixed_keys(wanted)):
+        raise BadInputError(f'--workdir={path} was made with another configuration: {differing}')
       warn_of_other_environment(path)
     else:
       write_json(path / 'versions.json', environment())
       write_json(file, wanted)
-    return lock
+    return lock, found
   except BaseException:
     lock.release()
     raise
-
-
-def check_same_config(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-  """Raises `BadInputError` with every key that differs."""
-  missing = '(absent)'
-  lines = [
-    f'{key} is {found.get(key, missing)!r} there, {wanted.get(key, missing)!r} here'
-    for key in sorted(found.keys() | wanted.keys())
-    if found.get(key, missing) != wanted.get(key, missing)
-  ]
-  if lines:
-    raise BadInputError(f'--workdir={path} was made with another configuration: ' + '; '.join(lines))
 
 
 def warn_of_other_environment(path: Path) -> None:

@@ -34,7 +34,7 @@ from advmix_jax.bench import (
 )
 from advmix_jax.stages.experiment import Experiment
 from advmix_jax.types import BadInputError
-from advmix_jax.workdir import Workdir, check_writable, read_json, write_json
+from advmix_jax.workdir import Workdir, check_writable, read_config, write_json
 from configs import default
 from launch import allocation, common, cores
 
@@ -80,6 +80,8 @@ def check(options: argparse.Namespace) -> None:
     raise BadInputError(f'--cases: {equal_quality.NAME} needs --run, the folder of a finished run')
   if options.run is not None and not (options.run / 'config.json').exists():
     raise BadInputError(f'--run={options.run}: found no config.json, expected the folder of a run')
+  if options.page is not None and not options.sources:
+    raise BadInputError('--page: found no --from, expected the files that --out wrote')
   for flag, file in (('--out', options.out), ('--page', options.page)):
     if file is not None:
       check_writable(file.parent, f'{flag}={file}')
@@ -122,7 +124,7 @@ def open_run(folder: Path) -> Experiment:
   """A run to read from; nothing is written. Keys that its configuration lacks are the defaults."""
   config = default.get_config()
   with config.unlocked():
-    config.update(ConfigDict(read_json(folder / 'config.json')))
+    config.update(ConfigDict(read_config(folder)))
   return Experiment(cast(Workdir, SimpleNamespace(path=folder.absolute(), config=config)))
 
 
@@ -134,6 +136,7 @@ def use_cores(arguments: list[str]) -> None:
 
 
 if __name__ == '__main__':
+  common.end_when_asked()
   allocation.tune_malloc()  # As every run does; PyTorch's process has the same settings.
   use_cores(sys.argv[1:])
   sys.exit(main())

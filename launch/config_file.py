@@ -1,5 +1,6 @@
 """The flag --config: FILE, FILE:VARIANT, or a run's config.json."""
 
+import inspect
 import json
 import runpy
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
+from advmix_jax.config_keys import ADDED, flatten, unflatten
 from configs import default
 
 KINDS = {
@@ -30,9 +32,11 @@ class ConfigFile(flags.ArgumentParser):
       raise flags.Error(f'--config={file}: found no such file')
     try:
       if file.endswith('.json'):
-        config = ConfigDict(with_tuples(json.loads(Path(file).read_text())))
+        config = stored_config(Path(file))
       else:
         get_config = runpy.run_path(file).get('get_config')
+        if get_config and variant and not inspect.signature(get_config).parameters:
+          raise ValueError(f'found the variant {variant[0]!r}, expected none: the file has no variants')
         config = get_config and get_config(*variant)
     except Exception as error:  # A configuration file is code and may raise anything.
       raise flags.Error(f'--config={file}: {type(error).__name__}: {error}') from error
@@ -44,6 +48,14 @@ class ConfigFile(flags.ArgumentParser):
     if wrong := wrong_kinds(given, expected):
       raise flags.Error(f'--config={file}: {wrong[0]}')
     return config.lock()
+
+
+def stored_config(file: Path) -> ConfigDict:
+  """A configuration as runs store it, with the keys that came later where they change nothing."""
+  given = with_tuples(json.loads(file.read_text()))
+  if not isinstance(given, dict):
+    raise ValueError('expected a JSON object')
+  return ConfigDict(unflatten(ADDED | flatten(given)))
 
 
 def with_tuples(value: Any) -> Any:

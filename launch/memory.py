@@ -20,6 +20,7 @@ CLASSES = flags.DEFINE_integer('classes', 10, 'memory: classes of the data, whic
 
 
 def main(argv: list[str]) -> int:
+  common.show_help(argv)
   try:
     common.read_config(argv)
   except Exception as error:  # The libraries' flag parsers raise many kinds.
@@ -76,4 +77,5 @@ def mib(size: int) -> str:
 
 
 if __name__ == '__main__':
+  common.end_when_asked()
   sys.exit(main(sys.argv))

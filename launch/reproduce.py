@@ -10,7 +10,7 @@ on after a break or a kill, and runs nothing twice. DIR/NAME.md, .csv, .png and 
 that are done; tables 3 and 4 are of the same runs. With --render_only nothing is run. --record also puts
 NAME.json and NAME.png into a folder, and makes the page FOLDER.md of all that is there, which the last
 command does alone. Seeds that were run apart (--seeds=0 here, --seeds=1,2 there) add up in a record; so do
-runs of the same seed.
+runs of the same seed. To a record of another configuration nothing is added: it is refused.
 
 Exit status as of launch.sweep: 0 done, 1 a run failed (the others are shown), 2 bad input, 75 interrupted.
 """
@@ -20,6 +20,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -36,27 +37,26 @@ PATHS = ('config.data.dir', 'config.data.cache_dir', 'config.encode.vgg16_weight
 
 
 def main(argv: list[str]) -> int:
+  common.show_help(argv)
   try:
     name, variant, given = read_command(argv)
     if name == 'page':
       flags.FLAGS([argv[0], *given])
       return make_page()
     common.read_config([argv[0], f'--config={source_of(name)}:{variant}', *as_sweep(given)])
+    sweep.check_flags()
     if not sweep.OUT.value:
       raise ValueError('--workdir is missing, expected the folder of the runs')
     out = Path(sweep.OUT.value).absolute()
-    was_unfinished = is_unfinished(out)
   except Exception as error:  # The libraries' flag parsers raise many kinds.
     return common.complain(common.flag_error(error), common.BAD_INPUT)
   command = spelled(name, variant, given)
   if RENDER_ONLY.value:
     return render(name, variant, out, command)
-  status = sweep.run(out)
-  if common.DRY_RUN.value or status == common.BAD_INPUT or not (out / 'sweep' / 'plan.json').exists():
+  status = sweep.run(out, lambda planned: begin(name, variant, out, planned))
+  is_begun = (out / 'sweep' / 'plan.json').exists()
+  if common.DRY_RUN.value or status in (common.BAD_INPUT, common.INTERRUPTED) or not is_begun:
     return status
-  noted = note(out, was_unfinished)
-  if noted or status == common.INTERRUPTED:
-    return status or noted
   if sweep.EXECUTOR.value == 'slurm' and not sweep.WAIT.value:
     print('--render_only shows what is done')
     return status
@@ -101,26 +101,24 @@ def spelled(name: str, variant: str, given: list[str]) -> str:
   return ' '.join([f'python -m launch.reproduce {name}:{variant} --workdir=runs/{name}', *kept])
 
 
-def is_unfinished(out: Path) -> bool:
-  """Whether there is something to run, as far as the folder tells."""
-  from advmix_jax.sweep import plan, slurm
-
-  if not plan.plan_file(out).exists():
-    return True
-  planned = plan.load_plan(out)
-  return any(found.state != 'done' for found in slurm.observe(out, planned).values())
-
-
-@common.exit_status
-def note(out: Path, was_unfinished: bool) -> None:
-  """Keeps in the folder on which machine and with which code its runs were made: now, or before."""
+def begin(name: str, variant: str, out: Path, planned: Any) -> None:
+  """Notes on which machine and with which code runs are made; refuses a record that they cannot add to."""
   from advmix_jax.bench.measurement import processor
-  from advmix_jax.paper import record
+  from advmix_jax.paper import combine, published, record
+  from advmix_jax.sweep import slurm
 
+  for shown in published.together(name) if RECORD.value else ():
+    combine.recorded(record_file(shown, variant), record.configuration(planned))
+  if all(found.state == 'done' for found in slurm.observe(out, planned).values()):
+    return
   machine = record.describe_machine(processor(), len(os.sched_getaffinity(0)))
   if sweep.EXECUTOR.value == 'slurm':
     machine = f'jobs of Slurm, submitted from {machine}'
-  record.note(out, machine, record.commit_of(ROOT), was_unfinished)
+  record.note(out, machine, record.commit_of(ROOT))
+
+
+def record_file(shown: str, variant: str) -> Path:
+  return Path(RECORD.value or '') / f'{shown if variant == "cpu" else f"{shown}-{variant}"}.json'
 
 
 @common.exit_status
@@ -131,10 +129,12 @@ def render(name: str, variant: str, out: Path, command: str) -> None:
   from advmix_jax.workdir import atomic, check_writable, write_json
 
   planned = plan.load_plan(out)
+  seeds = sweep.all_seeds(sweep.read_sweep(f'{source_of(name)}:{variant}'))
   seen = slurm.observe(out, planned)
   toy = next((out / task.folder / 'report' / 'toy.png' for task in planned.members), None)
   for shown in published.together(name):
     found = record.make_record(shown, out, planned, seen, command, variant)
+    found['command'] = record.of_seeds(command, found['rows'], seeds)
     write_json(out / f'{shown}.json', found)
     figures.save_figure(out / f'{shown}.png', found, toy)
     for ending, text in (('md', page.section(found, f'{shown}.png')), ('csv', page.as_csv(found))):
@@ -144,10 +144,11 @@ def render(name: str, variant: str, out: Path, command: str) -> None:
     if RECORD.value:
       folder = Path(RECORD.value)
       check_writable(folder, f'--record={folder}')
-      stem = shown if variant == 'cpu' else f'{shown}-{variant}'
-      together = combine.with_recorded(folder / f'{stem}.json', found)
-      figures.save_figure(folder / f'{stem}.png', together, toy)
-      write_json(folder / f'{stem}.json', dict(together))
+      file = record_file(shown, variant)
+      together = dict(combine.with_recorded(file, found))
+      together['command'] = record.of_seeds(together['command'], together['rows'], seeds)
+      figures.save_figure(file.with_suffix('.png'), together, toy)
+      write_json(file, together)
   print(', '.join(f'{out / shown}.md' for shown in published.together(name)) + ', .csv, .png, .json')
   if RECORD.value:
     print(page.write_page(Path(RECORD.value)))

@@ -41,6 +41,7 @@ LINKS = flags.DEFINE_float('links', 0.6, "scaling: share of the links' peaks.", 
 
 
 def main(argv: list[str]) -> int:
+  common.show_help(argv)
   try:
     rest = flags.FLAGS(argv)[1:]
     if rest:
@@ -193,4 +194,5 @@ def in_words(row: dict[str, Any]) -> str:
 
 
 if __name__ == '__main__':
+  common.end_when_asked()
   sys.exit(main(sys.argv))

@@ -4,15 +4,15 @@ python -m launch.summarise runs/digits-0 runs/digits-1 runs/digits-2
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from advmix_jax.config_keys import fixed_keys
 from advmix_jax.methods import METHODS
-from advmix_jax.types import BadInputError
-from advmix_jax.workdir import fixed_keys
+from advmix_jax.types import BadInputError, RunError
+from advmix_jax.workdir import read_config, read_json
 from launch import common
 
 COLUMNS = {
@@ -27,10 +27,16 @@ def read_run(path: Path) -> tuple[dict, dict]:
   for name in ('config.json', 'results.json'):
     if not (path / name).exists():
       raise BadInputError(f'{path / name} is missing, expected the workdir of a finished run')
-  config = fixed_keys(json.loads((path / 'config.json').read_text()))
+  config = fixed_keys(read_config(path))
   for key in ('seed', 'train.seed'):
     config.pop(key, None)
-  return config, json.loads((path / 'results.json').read_text())
+  try:
+    results = read_json(path / 'results.json')
+  except RunError as error:
+    raise BadInputError(str(error)) from error
+  if not isinstance(results, dict) or not results.get('methods'):
+    raise BadInputError(f'{path / "results.json"} has no methods, expected what the stage evaluate writes')
+  return config, results
 
 
 def summary(paths: list[Path]) -> str:
@@ -73,4 +79,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
+  common.end_when_asked()
   sys.exit(main())

@@ -17,6 +17,7 @@ import inspect
 import os
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,20 +50,31 @@ EXTRA = flags.DEFINE_multi_string('slurm_option', [], 'slurm: another option of 
 
 
 def main(argv: list[str]) -> int:
+  common.show_help(argv)
   try:
     command, rest = read_command(argv)
     if command == 'run':
       common.read_config(rest)
     elif stray := flags.FLAGS(rest)[1:]:
       raise ValueError(f'unexpected argument {stray[0]!r}')
-    if common.WORKDIR.value:
-      raise ValueError('--workdir is of a single run, expected --out, the folder of the sweep')
+    check_flags()
     if not OUT.value:
       raise ValueError('--out is missing, expected the folder of the sweep')
   except Exception as error:  # The libraries' flag parsers raise many kinds.
     return common.complain(common.flag_error(error), common.BAD_INPUT)
   out = Path(OUT.value).absolute()
   return {'run': run, 'status': status, 'collect': collect}[command](out)
+
+
+def check_flags() -> None:
+  """Raises `ValueError` for flags that a sweep would ignore."""
+  for flag, expected in (
+    (common.WORKDIR, '--out, the folder of the sweep'),
+    (common.DOWNLOAD, 'launch.check_data --download before the sweep'),
+    (common.DISTRIBUTED, 'none: a member is one process'),
+  ):
+    if flag.value:
+      raise ValueError(f'--{flag.name} is of a single run, expected {expected}')
 
 
 def read_command(argv: list[str]) -> tuple[str, list[str]]:
@@ -76,8 +88,8 @@ def read_command(argv: list[str]) -> tuple[str, list[str]]:
 
 
 @common.exit_status
-def run(out: Path) -> None:
-  """Plans, then runs or submits what is not done."""
+def run(out: Path, begin: Callable[[Any], None] | None = None) -> None:
+  """Plans, then runs or submits what is not done; before that `begin` is called with the plan of it."""
   import jax
 
   jax.config.update('jax_platforms', 'cpu')  # For the checks: accelerators are for the runs.
@@ -98,8 +110,7 @@ def run(out: Path) -> None:
     threads = THREADS.value or max(1, len(os.sched_getaffinity(0)) // len(slots))
     devices = max(1, number // len(slots))
   jax.config.update('jax_num_cpu_devices', devices)
-  file = plan.plan_file(out)
-  before = plan.load_plan(out) if file.exists() else None
+  before = plan.load_plan(out) if plan.has_plan(out) else None
   if before is not None:
     if THREADS.value and before.threads != THREADS.value:
       raise BadInputError(
@@ -107,15 +118,19 @@ def run(out: Path) -> None:
         'number would change the last bits'
       )
     threads = before.threads
-  changes = of_seeds(read_sweep(source), SEEDS.value)
-  planned = plan.make_plan(source, common.CONFIG.value, changes, check, threads, before)
+  added = read_sweep(source)
+  chosen = of_seeds(added, SEEDS.value)
+  whole = plan.make_plan(source, common.CONFIG.value, added, check, threads, before, chosen)
+  planned = plan.part(whole, chosen)
   if common.DRY_RUN.value:
     print(table.planned(planned, slurm.observe(out, planned)))
     return
   check_writable(out, f'--out={out}')
   with lock.held(out):
-    plan.save_plan(out, planned)
     interruption.install()
+    plan.save_plan(out, whole)
+    if begin is not None:
+      begin(planned)
     if EXECUTOR.value == 'slurm':
       names = slurm.submit(out, planned, options)
       print(f'submitted {len(names)} of {len(planned.tasks)} tasks', flush=True)
@@ -190,10 +205,21 @@ def of_seeds(added: list[dict[str, Any]], chosen: list[str] | None) -> list[dict
 
   if chosen is None:
     return added
-  seeds = [str(given.get('seed', given.get('train.seed'))) for given in added]
-  if unknown := [seed for seed in chosen if seed not in seeds]:
-    raise BadInputError(f'--seeds has {unknown[0]!r}, expected some of {", ".join(dict.fromkeys(seeds))}')
-  return [given for given, seed in zip(added, seeds, strict=True) if seed in chosen]
+  seeds = all_seeds(added)
+  unknown = [seed for seed in chosen if seed not in seeds]
+  if unknown or not chosen:
+    found = f'has {unknown[0]!r}' if unknown else 'is empty'
+    raise BadInputError(f'--seeds {found}, expected some of {", ".join(seeds)}')
+  return [given for given in added if seed_of(given) in chosen]
+
+
+def all_seeds(added: list[dict[str, Any]]) -> list[str]:
+  """Of the members, each once."""
+  return list(dict.fromkeys(map(seed_of, added)))
+
+
+def seed_of(given: dict[str, Any]) -> str:
+  return str(given.get('seed', given.get('train.seed')))
 
 
 @common.exit_status

@@ -3,7 +3,7 @@
 python -m launch.train --config=configs/digits.py --workdir=runs/digits [--config.key=value] [--dry_run]
 """
 
-from launch import common
+from launch import job
 
 if __name__ == '__main__':
-  common.main(stages=('train',))
+  job.main(stages=('train',))

@@ -1,11 +1,16 @@
 """Bad input to the main job is refused in one line that names it, before anything is trained."""
 
 import json
+import sys
+import threading
 
 import pytest
 from absl import flags
 
+from advmix_jax.stages import pipeline
+from advmix_jax.types import BadInputError
 from configs import smoke
+from launch import job
 from launch.config_file import ConfigFile
 from tests.command_line import refused, smoke_flags
 
@@ -126,5 +131,27 @@ def test_a_damaged_record_of_versions_is_named(launch, tmp_path, text):
   'stage, first',
   [('train', 'encode'), ('encode', 'train_gan'), ('evaluate', 'encode'), ('diagnose', 'train_gan')],
 )
-def test_a_stage_alone_names_the_stage_to_run_first(launch, tmp_path, stage, first):
+def test_a_stage_alone_names_the_stage_to_run_first_and_claims_no_folder(launch, tmp_path, stage, first):
   assert f'run the stage {first} first' in refused(launch(stage, *smoke_flags(tmp_path)))
+  assert [path.name for path in tmp_path.iterdir()] == ['lock']
+
+
+@pytest.mark.usefixtures('fresh_flags')
+@pytest.mark.parametrize('flag', ['config', 'workdir'])
+def test_what_the_system_says_of_a_name_is_shown_with_the_name(monkeypatch, capsys, flag):
+  monkeypatch.setattr(threading, 'excepthook', threading.excepthook)  # It is put back.
+  given = {'config': 'configs/smoke.py', 'workdir': 'runs/none'} | {flag: 'x' * 300}
+  monkeypatch.setattr(sys, 'argv', ['pipeline', *(f'--{key}={value}' for key, value in given.items())])
+  assert job.run(sys.argv, None) == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith('error: ') and 'File name too long' in line and 'x' * 300 in line
+
+
+def test_a_variant_of_a_file_without_variants_is_refused_so():
+  with pytest.raises(flags.Error, match="digits.py: .*found the variant 'nope', expected none"):
+    ConfigFile().parse('configs/digits.py:nope')
+
+
+def test_no_stage_at_all_is_refused():
+  with pytest.raises(BadInputError, match='config.stages: found none, expected some of train_gan, encode'):
+    pipeline.check_stages(())

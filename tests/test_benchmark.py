@@ -86,6 +86,7 @@ def test_figures_are_printed_and_written_in_the_agreed_form(tmp_path, monkeypatc
   'argument, text',
   [
     ('--cases=gan_step,attack', "--cases: found 'attack', expected some of gan_step, "),
+    ('--page=page.md', '--page: found no --from, expected the files that --out wrote'),
     ('--repeats=0', '--repeats is 0, expected at least 1'),
     ('--out=/dev/null/bench.json', '--out=/dev/null/bench.json cannot be written: '),
   ],

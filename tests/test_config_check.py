@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 
 from advmix_jax import config_check, parallel
 from advmix_jax.config_check import ABOVE_0, AT_LEAST_0, COUNT, COUNT_FROM_1, RULES, SHARE, WIDTHS
+from advmix_jax.config_keys import flatten
 from advmix_jax.models.discriminator import Discriminator
 from advmix_jax.types import BadInputError
-from advmix_jax.workdir import flatten
 from configs import default
 
 

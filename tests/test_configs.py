@@ -5,8 +5,8 @@ import pathlib
 import pytest
 
 from advmix_jax import config_check
+from advmix_jax.config_keys import flatten
 from advmix_jax.stages.networks import build_networks
-from advmix_jax.workdir import flatten
 from configs import default
 from launch.config_file import ConfigFile
 from tests.test_config_check import complaint, load

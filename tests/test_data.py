@@ -1,5 +1,7 @@
 """Data: splits, colours, subsets and order do not depend on anything but their seeds."""
 
+import pathlib
+
 import numpy as np
 import pytest
 import sklearn.datasets
@@ -7,6 +9,7 @@ import sklearn.datasets
 from advmix_jax import data
 from advmix_jax.data import colouring, digits, subsets
 from advmix_jax.types import BadInputError
+from advmix_jax.workdir import LEFTOVER
 from configs import default
 
 
@@ -245,6 +248,14 @@ def test_batches_are_random_access_and_reshuffled_every_epoch():
 def test_a_batch_may_be_larger_than_the_data():
   batch = data.index_batches(5, 12, seed=0)[0]
   assert list(np.sort(batch[:5])) == list(np.sort(batch[5:10])) == list(range(5))
+
+
+def test_what_a_kill_leaves_of_the_record_is_removed_as_other_files_are(tmp_path, monkeypatch):
+  written = []
+  monkeypatch.setattr('os.replace', lambda source, target: written.append(pathlib.Path(source).name))
+  config = make_config()
+  data.save_record(tmp_path, data.load(config), config)
+  assert all(LEFTOVER.fullmatch(name) for name in written) and len(written) == 1
 
 
 def test_record_holds_colours_indices_and_seeds_and_repeats_byte_for_byte(tmp_path):

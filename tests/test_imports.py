@@ -41,15 +41,17 @@ ALLOWED = {
   'progress': (*BASE, 'hosts'),
   'interruption': BASE,
   'watchdog': BASE,
+  'config_keys': (),
   'process_identity': (),
   'run_lock': (*BASE, 'interruption', 'process_identity'),
-  'workdir': (*BASE, 'hosts', 'parallel', 'run_lock', 'threads'),
+  'workdir': (*BASE, 'config_keys', 'hosts', 'parallel', 'run_lock', 'threads'),
   'data': (*BASE, 'data', 'interruption', 'progress', 'workdir'),  # Decoding takes minutes and writes a file.
   'interop': (*BASE, 'interop', 'models', 'workdir'),
   'report': (*BASE, 'report', 'workdir'),
   'network_check': (*BASE, 'interop.generator_folder', 'interop.vgg16_weights', 'models', 'training.growth'),
   'config_check': (
     *ALGORITHMS,
+    'config_keys',
     'data',
     'methods',
     'models',
@@ -58,7 +60,6 @@ ALLOWED = {
     'toy',
     'training.adam',
     'training.gan_losses',
-    'workdir',
   ),
   # Above it.
   'training.loop': (
@@ -84,8 +85,13 @@ ALLOWED = {
   'training': (*ALGORITHMS, 'micro_batch', 'models', 'methods'),
   'toy': ('types', 'ranges', 'mixing'),
   'stages': ('',),
-  'sweep': (*BASE, 'sweep', 'interruption', 'methods', 'process_identity', 'progress', 'report', 'workdir'),
-  'paper': (*BASE, 'paper', 'methods', 'progress', 'report', 'stages.clock', 'sweep', 'workdir'),
+  'sweep': (
+    *(*BASE, 'sweep', 'config_keys', 'interruption', 'methods', 'process_identity', 'progress', 'report'),
+    'workdir',
+  ),
+  'paper': (
+    *(*BASE, 'paper', 'config_keys', 'methods', 'progress', 'report', 'stages.clock', 'sweep', 'workdir'),
+  ),
   'latents': (*BASE, 'interop.array_files', 'interop.generator_folder'),
   'generate': (
     *(*BASE, 'latents', 'interop.generator_folder', 'models', 'interruption', 'progress', 'report'),

@@ -38,6 +38,9 @@ def test_seeds_run_apart_give_the_rows_of_one_sweep(tmp_path):
   for key, value in seconds.items():
     assert both.pop(key) == pytest.approx(value) == whole.pop(key)
   assert both == whole
+  assert first['command'].endswith('runs/table2 --seeds=1') and '--seeds' not in both['command']
+  own = json.loads((tmp_path / 'there' / 'table2.json').read_text())
+  assert own['command'] == first['command'].replace('--seeds=1', '--seeds=0,2')
   assert '9 of 9 runs are done' in (tmp_path / 'parts.md').read_text()
 
 
@@ -97,15 +100,16 @@ def test_some_of_the_seeds_and_others_are_refused(tmp_path):
     combine.with_recorded(tmp_path / 'results' / 'table2.json', new)
 
 
-def test_a_record_of_another_configuration_is_replaced(tmp_path):
+def test_a_record_of_another_configuration_is_kept_and_nothing_is_added_to_it(tmp_path, capsys):
   recorded(tmp_path / 'here', tmp_path / 'results', 0)
   file = tmp_path / 'results' / 'table2.json'
-  old = json.loads(file.read_text()) | {'configuration': 'another'}
-  for row in old['rows']:
-    del row['accuracies']  # As records once were.
-  file.write_text(json.dumps(old))
-  found = recorded(tmp_path / 'there', tmp_path / 'results', 1)
-  assert found['rows'][0]['seeds'] == [1]
+  file.write_text(json.dumps(json.loads(file.read_text()) | {'configuration': 'another'}))
+  before = file.read_bytes()
+  finish(tmp_path / 'there', planned('table2', 'cpu', ['1']), table_2)
+  arguments = ['table2:cpu', f'--workdir={tmp_path / "there"}', f'--record={tmp_path / "results"}']
+  assert reproduce.main(['reproduce', *arguments, '--render_only']) == 2
+  refused = f'{file} has the seeds 0 of the configuration another, expected'
+  assert refused in capsys.readouterr().err and file.read_bytes() == before
 
 
 def test_where_and_with_what_each_part_was_run_is_kept():
@@ -133,11 +137,14 @@ def test_where_and_with_what_each_part_was_run_is_kept():
   assert found['runs'] == {'done': ['a', 'b'], 'planned': ['a', 'b', 'c']}
 
 
-@pytest.mark.parametrize('given, words', [('3', "'3', expected some of 0, 1"), ('', "'', expected some")])
+@pytest.mark.parametrize(
+  'given, words',
+  [(['3'], "has '3', expected some of 0, 1"), ([''], "has '', expected"), ([], 'is empty, expected')],
+)
 def test_seeds_that_no_member_has_are_refused(given, words):
   added = [{'data.sigma': 0.1, 'seed': 0}, {'data.sigma': 0.1, 'seed': 1}]
-  with pytest.raises(BadInputError, match=f'--seeds has {words}'):
-    of_seeds(added, [given])
+  with pytest.raises(BadInputError, match=f'--seeds {words}'):
+    of_seeds(added, given)
 
 
 def test_the_members_of_chosen_seeds_are_left():

@@ -1,22 +1,26 @@
 """The sweeps of `configs/paper/`: what they plan, what they share, and that every variant can be run."""
 
+import json
 import pathlib
 
 import pytest
 
-from advmix_jax.paper import published
+from advmix_jax.paper import published, record
 from advmix_jax.sweep import plan
 from launch import reproduce, sweep
+from tests.command_line import ROOT
 
 FOLDER = pathlib.Path(reproduce.CONFIGS)
+RECORDS = sorted((ROOT / 'docs' / 'results').glob('*.json'))
 VARIANTS = ('cpu', 'paper', 'smoke')  # paper_exact asks for files of weights.
 
 
 def planned(name: str, variant: str, seeds: list[str] | None = None) -> plan.Plan:
   source = f'{FOLDER / name}.py:{variant}'
   config = sweep.common.ConfigFile().parse(source)
-  changes = sweep.of_seeds(sweep.read_sweep(source), seeds)
-  return plan.make_plan(source, config.unlock(), changes, sweep.check, 1)
+  added = sweep.read_sweep(source)
+  chosen = sweep.of_seeds(added, seeds)
+  return plan.make_plan(source, config.unlock(), added, sweep.check, 1, chosen=chosen)
 
 
 def kinds(found: plan.Plan) -> list[str]:
@@ -47,6 +51,15 @@ def test_every_variant_can_be_planned_and_has_settings_the_paper_knows(name, var
     assert found == known
   elif known:
     assert set(known) & set(found)
+
+
+@pytest.mark.parametrize('file', RECORDS, ids=lambda file: file.stem)
+def test_what_is_recorded_is_of_the_configurations_that_there_are(file):
+  """Else runs of further seeds could not be added to a record."""
+  recorded = json.loads(file.read_text())
+  found = planned(recorded['name'], recorded['variant'])
+  assert record.configuration(found) == recorded['configuration']
+  assert set(recorded['runs']['planned']) <= {task.hash for task in found.members}
 
 
 @pytest.mark.parametrize('name', reproduce.NAMES)

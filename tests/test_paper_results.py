@@ -47,7 +47,7 @@ def finish(out: pathlib.Path, found: Plan, accuracy, leave_out: Collection[int] 
         write_arrays(folder / 'evaluate' / f'{method}.npz', **outcomes_of(numbers))
     if i not in leave_out:
       state.write_end(out, task.name, 0, 1.0)
-  record.note(out, 'A processor, 2 cores, Linux', 'abc123', True)
+  record.note(out, 'A processor, 2 cores, Linux', 'abc123')
   return found
 
 

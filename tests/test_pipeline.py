@@ -12,8 +12,9 @@ import time
 import numpy as np
 import pytest
 
+from advmix_jax.config_keys import flatten
 from advmix_jax.methods import METHODS
-from advmix_jax.workdir import config_hash, flatten
+from advmix_jax.workdir import config_hash
 from configs import smoke
 from tests.command_line import PATIENCE, ROOT, command, refused, smoke_flags
 

@@ -10,8 +10,11 @@ import pytest
 from PIL import Image
 
 from advmix_jax.paper import claims
+from advmix_jax.paper.record import read_notes
 from launch import reproduce
 from tests.pictures import write_celeba
+from tests.test_paper_configs import planned
+from tests.test_paper_results import finish, table_2
 from tests.test_sweep import PATIENCE, ROOT, environment  # noqa: F401 (a fixture)
 
 
@@ -75,6 +78,31 @@ def test_the_command_that_is_recorded_has_what_counts_and_no_paths():
     'python -m launch.reproduce table2:cpu --workdir=runs/table2 --config.data.dir=PATH '
     '--config.attack.epsilon=0.1 --config.train.num_epochs=3'
   )
+
+
+def test_a_record_of_another_configuration_is_refused_before_anything_is_run(run, tmp_path):
+  results, out = tmp_path / 'results', tmp_path / 'figure4'
+  results.mkdir()
+  recorded = json.loads((ROOT / 'docs' / 'results' / 'figure4.json').read_text())
+  (results / 'figure4.json').write_text(json.dumps(recorded | {'configuration': 'another'}))
+  done = run('figure4', f'--workdir={out}', f'--record={results}')
+  assert done.returncode == 2, done.stderr
+  assert 'has the seeds 0, 1, 2 of the configuration another, expected' in done.stderr
+  assert 'choose another folder for --record, or delete the file' in done.stderr
+  assert not (out / 'seed=0').exists()
+
+
+def test_the_code_that_is_noted_is_that_with_which_runs_are_begun(tmp_path, monkeypatch):
+  """Once, and not where nothing is left to run."""
+  monkeypatch.setattr('advmix_jax.paper.record.commit_of', lambda folder: 'abc123')
+  found = planned('table2', 'cpu')
+  for _ in range(2):
+    reproduce.begin('table2', 'cpu', tmp_path, found)
+  assert [noted['commit'] for noted in read_notes(tmp_path)] == ['abc123']
+  finish(tmp_path / 'done', found, table_2)
+  before = read_notes(tmp_path / 'done')
+  reproduce.begin('table2', 'cpu', tmp_path / 'done', found)
+  assert read_notes(tmp_path / 'done') == before
 
 
 def test_figure_4_is_drawn_recorded_and_not_drawn_again(run, tmp_path):

@@ -1,5 +1,6 @@
 """One owner of a folder at a time: who is refused, who takes over, and that who lost it writes nothing."""
 
+import errno
 import json
 import os
 import pathlib
@@ -73,6 +74,18 @@ def held_elsewhere(folder, token=3, **changes):
   """A lock of another machine."""
   (folder / 'lock').mkdir(exist_ok=True)
   (folder / 'lock' / str(token)).write_text(f'{json.dumps(OTHER_HOST | changes)}\n{41:<12}\n')
+
+
+def test_a_full_disk_is_told_with_the_file_and_leaves_no_lock(tmp_path, monkeypatch):
+  def write(*unused_args):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  with monkeypatch.context() as patch:
+    patch.setattr('os.write', write)
+    with pytest.raises(OSError, match=f'No space left on device: .{tmp_path}/lock/1'):
+      run_lock.acquire(tmp_path)
+  assert tokens(tmp_path) == []
+  run_lock.acquire(tmp_path).release()
 
 
 def test_the_second_of_two_is_refused_and_told_whom_to_wait_for(tmp_path, other_process):

@@ -39,6 +39,24 @@ def test_runs_of_other_configurations_are_refused_by_key(make_run, capsys):
   assert 'attack.epsilon' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+  'name, text, words',
+  [
+    ('results.json', '{"toy": {}, "methods": {}}', 'has no methods, expected what the stage evaluate writes'),
+    ('results.json', '[]', 'has no methods'),
+    ('results.json', '{"methods": ', 'is not valid JSON'),
+    ('config.json', '{"seed": ', 'is damaged'),
+    ('config.json', '3', 'is damaged (found int)'),
+  ],
+)
+def test_what_cannot_be_summarised_is_named(make_run, capsys, name, text, words):
+  run = make_run(0, 0.9)
+  (run / name).write_text(text)
+  assert summarise.main([str(run)]) == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith(f'error: {run / name} ') and words in line
+
+
 def test_an_unfinished_run_is_named(make_run, capsys):
   run = make_run(0, 0.9)
   (run / 'results.json').unlink()

@@ -6,13 +6,14 @@ import pathlib
 import random
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
 
 from advmix_jax.sweep import plan, slurm, state
 from advmix_jax.types import BadInputError
-from launch import sweep
+from launch import reproduce, sweep
 from tests import command_line
 from tests.command_line import PATIENCE, ROOT, command, refused
 
@@ -119,6 +120,7 @@ def test_a_dry_run_shows_the_plan_and_leaves_nothing(launch, source, tmp_path):
     (('--config=SOURCE', '--out=pyproject.toml'), 'pyproject.toml cannot be written'),
     (('stop', '--out=OUT'), "unknown command 'stop', expected one of run, status, collect"),
     (('status', '--out=OUT'), 'sweep/plan.json is missing, expected the folder of a sweep'),
+    (('status', f'--out={"x" * 300}'), 'cannot be read: File name too long'),
     (('--config=SOURCE', '--out=OUT', '--executor=slurm'), '--executor=slurm: '),
   ],
 )
@@ -127,6 +129,23 @@ def test_bad_input_is_one_line_and_status_2(environment, source, tmp_path, argum
   without_slurm = environment | {'PATH': '/nowhere'}
   assert words in refused(command_line.run(without_slurm, 'sweep', *given))
   assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.usefixtures('fresh_flags')
+@pytest.mark.parametrize('flag', ['--download', '--distributed'])
+@pytest.mark.parametrize(
+  'main, given',
+  [
+    (sweep.main, ('--config=configs/paper/table2.py:smoke', '--out=OUT')),
+    (reproduce.main, ('table2:smoke', '--workdir=OUT')),
+  ],
+  ids=['sweep', 'reproduce'],
+)
+def test_flags_of_single_runs_are_refused(tmp_path, monkeypatch, capsys, main, given, flag):
+  words = ['program', *(word.replace('OUT', str(tmp_path / 'out')) for word in given), flag]
+  monkeypatch.setattr(sys, 'argv', words)
+  assert main(words) == 2
+  assert capsys.readouterr().err.startswith(f'error: {flag} is of a single run, expected ')
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,13 @@ def test_what_is_not_done_does_not_count_even_with_results(sweep, tmp_path):
     collect.write(tmp_path, planned, state.observe(tmp_path, planned))
 
 
+def test_members_without_results_by_their_stages_are_told_so(sweep, tmp_path):
+  """As those of figure 4, which are done."""
+  planned, seen = sweep([{'seed': 0, 'stages': ('toy',)}], {})
+  with pytest.raises(BadInputError, match='no member has the stage evaluate, which makes the results'):
+    collect.write(tmp_path, planned, seen)
+
+
 def test_the_seed_of_the_classifier_alone_is_called_so(sweep, tmp_path):
   done = {f'train.seed={seed}': {'advmix': 0.5 + 0.1 * seed} for seed in (0, 1)}
   planned, seen = sweep(grid(train__seed=(0, 1)), done)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from advmix_jax import config_check
+from advmix_jax.config_keys import FREE_KEYS, fixed_keys, flatten
 from advmix_jax.stages import encode, train_gan
 from advmix_jax.stages.experiment import Experiment
 from advmix_jax.sweep import plan
 from advmix_jax.types import BadInputError
-from advmix_jax.workdir import FREE_KEYS, fixed_keys, flatten, open_workdir
+from advmix_jax.workdir import open_workdir
 from configs import smoke
 from tests import watched_run
 
@@ -23,10 +24,12 @@ def check(config: Any) -> None:
   config_check.check_config(config)
 
 
-def planned(*changes: dict, before: plan.Plan | None = None, **base: Any) -> plan.Plan:
+def planned(
+  *changes: dict, before: plan.Plan | None = None, chosen: list[dict] | None = None, **base: Any
+) -> plan.Plan:
   config = smoke.get_config()
   config.update_from_flattened_dict({key.replace('__', '.'): value for key, value in base.items()})
-  return plan.make_plan('sweep.py', config, changes, check, 1, before)
+  return plan.make_plan('sweep.py', config, changes, check, 1, before, chosen)
 
 
 def names(found: plan.Plan) -> list[str]:
@@ -127,34 +130,6 @@ def test_a_plan_is_read_as_it_was_written(tmp_path):
   assert again.configs == found.configs and again.threads == 1
   with pytest.raises(BadInputError, match='none/sweep/plan.json is missing, expected the folder of a sweep'):
     plan.load_plan(tmp_path / 'none')
-
-
-def test_a_sweep_that_grows_keeps_the_folders_it_has():
-  before = planned(*grid(seed=(0, 1)))
-  grown = planned(*grid(data__sigma=(0.0, 0.2), seed=(0, 1)), before=before)
-  assert names(grown) == ['seed=0', 'seed=1', 'data.sigma=0.2,seed=0', 'data.sigma=0.2,seed=1']
-  with pytest.raises(BadInputError, match=r'member seed=0 .* train.num_epochs is 2.0 there, 3.0 here'):
-    planned(*grid(seed=(0, 1)), before=before, train__num_epochs=3.0)
-  free = planned(*grid(seed=(0, 1)), before=before, checkpoint__seconds=9.0)
-  assert names(free) == ['seed=0', 'seed=1'] and free.configs['seed=0']['checkpoint']['seconds'] == 9.0
-
-
-def test_a_shared_stage_that_a_sweep_comes_back_to_is_as_it_was(tmp_path):
-  first = planned(*grid(train__seed=(0, 1)))
-  plan.save_plan(tmp_path, first)
-  plan.save_plan(tmp_path, planned({'seed': 5}, before=plan.load_plan(tmp_path)))
-  again = planned(*grid(train__seed=(2, 3)), before=plan.load_plan(tmp_path), at__epsilon=0.2)
-  (gan,) = shared(again, 'train_gan')
-  assert again.configs[gan] == first.configs[gan]
-
-
-def test_a_shared_stage_keeps_its_folder_when_other_keys_of_its_members_change():
-  before = planned(*grid(train__seed=(0, 1)))
-  after = planned(*grid(train__seed=(2, 3)), before=before, train__num_epochs=3.0, checkpoint__seconds=9.0)
-  (gan,) = shared(after, 'train_gan')
-  assert gan in before.tasks
-  assert fixed_keys(after.configs[gan]) == fixed_keys(before.configs[gan])
-  assert after.configs[gan]['checkpoint']['seconds'] == 9.0
 
 
 # For each key on which neither generator nor latents depend, another value.

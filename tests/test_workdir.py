@@ -1,14 +1,17 @@
 """The folder of a run: files that are whole or absent, and one configuration for all of it."""
 
+import contextlib
 import json
 import math
 
 import numpy as np
 import pytest
 
-from advmix_jax import workdir
-from advmix_jax.types import BadInputError, RunError
+from advmix_jax import config_keys, run_lock, workdir
+from advmix_jax.config_keys import fixed_keys, flatten
+from advmix_jax.types import BadInputError, Interrupted, RunError
 from configs import default
+from launch.config_file import ConfigFile
 
 
 def config(**changes):
@@ -85,6 +88,15 @@ def test_another_configuration_is_refused_by_the_names_of_its_keys(tmp_path):
   assert workdir.read_json(tmp_path / 'config.json')['seed'] == 0
 
 
+@pytest.mark.parametrize('text, found', [('{"seed": ', 'Expecting value'), ('[1]', 'found list')])
+def test_a_damaged_configuration_is_to_be_restored_not_deleted(tmp_path, text, found):
+  """Without it the folder would take any configuration over the stages there are."""
+  workdir.open_workdir(tmp_path, config()).close()
+  (tmp_path / 'config.json').write_text(text)
+  with pytest.raises(BadInputError, match=f'config.json is damaged .*{found}.*restore it from the'):
+    workdir.open_workdir(tmp_path, config())
+
+
 def test_a_new_or_missing_key_is_a_difference(tmp_path):
   workdir.open_workdir(tmp_path, config()).close()
   old = json.loads((tmp_path / 'config.json').read_text())
@@ -95,6 +107,30 @@ def test_a_new_or_missing_key_is_a_difference(tmp_path):
     workdir.open_workdir(tmp_path, config())
   assert "attack.epsilon is '(absent)' there, 0.03 here" in str(error.value)
   assert "attack.old_key is 7 there, '(absent)' here" in str(error.value)
+
+
+def without_ramp(folder):
+  """As a run of before `attack.ramp_steps` has left its configuration."""
+  workdir.open_workdir(folder, config()).close()
+  old = json.loads((folder / 'config.json').read_text())
+  del old['attack']['ramp_steps']
+  (folder / 'config.json').write_text(json.dumps(old))
+
+
+def test_a_run_of_before_a_key_goes_on_where_the_key_changes_nothing(tmp_path):
+  without_ramp(tmp_path)
+  workdir.open_workdir(tmp_path, config()).close()
+  workdir.open_workdir(tmp_path, ConfigFile().parse(str(tmp_path / 'config.json'))).close()
+  with pytest.raises(BadInputError, match='attack.ramp_steps is 0 there, 5 here'):
+    workdir.open_workdir(tmp_path, config(**{'attack.ramp_steps': 5}))
+
+
+def test_a_later_key_counts_where_it_changes_something():
+  flat = fixed_keys(json.loads(config(**{'attack.ramp_steps': 5}).to_json()))
+  assert flat['attack.ramp_steps'] == 5
+  assert 'attack.ramp_steps' not in fixed_keys(json.loads(config().to_json()))
+  later = config_keys.ADDED
+  assert {key: flatten(config().to_dict())[key] for key in later} == later, 'the default changes something'
 
 
 @pytest.mark.parametrize(
@@ -118,7 +154,7 @@ def test_keys_that_change_no_result_may_differ(tmp_path, changes):
 def test_the_hash_depends_on_every_other_key():
   """`log_every_steps` is free, a key that only starts alike would not be."""
   assert workdir.config_hash(config(seed=1)) != workdir.config_hash(config())
-  assert workdir.fixed_keys({'stages': 1, 'stages_more': 2, 'checkpoint': {'keep': 3}}) == {'stages_more': 2}
+  assert fixed_keys({'stages': 1, 'stages_more': 2, 'checkpoint': {'keep': 3}}) == {'stages_more': 2}
 
 
 @pytest.mark.parametrize('name', ['file', 'file/below'])
@@ -185,3 +221,74 @@ def test_commands_are_noted_once_and_in_their_order(tmp_path):
     assert run.commands() == ["python -m launch.train '--workdir=a b'", 'python b']
   finally:
     run.close()
+
+
+def attempt(folder, dry, *actions):
+  """A run that does these things, each with its workdir."""
+  with contextlib.closing(workdir.open_workdir(folder, config())) as run, run.tried(dry):
+    for action in actions:
+      action(run)
+
+
+def failing(error):
+  def fail(run):
+    raise error
+
+  return fail
+
+
+def making(name):
+  return lambda run: workdir.write_json(run.path / name, {})
+
+
+def noting(run):
+  run.record_command(['python', '-m', 'launch.evaluate'])
+
+
+def names(folder):
+  return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+  'error', [Interrupted('SIGINT'), KeyboardInterrupt(), OSError('disk full'), RunError('taken over')]
+)
+def test_a_dry_run_leaves_the_folder_as_it_was_however_it_ends(tmp_path, error):
+  (tmp_path / 'notes.txt').touch()
+  with pytest.raises(type(error)):
+    attempt(tmp_path, True, making('data.npz'), failing(error))
+  assert names(tmp_path) == {'lock', 'notes.txt'}
+
+
+def test_a_dry_run_keeps_what_another_run_wrote_while_it_waited_for_the_lock(tmp_path, monkeypatch):
+  acquire = run_lock.acquire
+
+  def wait_for_it(folder):
+    workdir.write_json(folder / 'results.json', {})
+    return acquire(folder)
+
+  monkeypatch.setattr(run_lock, 'acquire', wait_for_it)
+  attempt(tmp_path, True)
+  assert names(tmp_path) == {'lock', 'results.json'}
+
+
+def test_bad_input_before_anything_is_made_leaves_the_folder_to_any_configuration(tmp_path):
+  with pytest.raises(BadInputError):
+    attempt(tmp_path, False, noting, failing(BadInputError('run the stage encode first')))
+  assert names(tmp_path) == {'lock'}
+
+
+def test_a_command_that_was_refused_is_not_noted(tmp_path):
+  attempt(tmp_path, False, lambda run: run.record_command(['first']), making('gan/losses.json'))
+  before = names(tmp_path)
+  with pytest.raises(BadInputError):
+    attempt(tmp_path, False, noting, failing(BadInputError('run the stage encode first')))
+  assert names(tmp_path) == before and (tmp_path / 'commands.txt').read_text() == 'first\n'
+
+
+@pytest.mark.parametrize(
+  'error', [BadInputError('no such reference'), RunError('NaN'), Interrupted('SIGINT')]
+)
+def test_what_a_stage_has_made_stays_whatever_ends_the_run(tmp_path, error):
+  with pytest.raises(type(error)):
+    attempt(tmp_path, False, noting, making('gan/losses.json'), failing(error))
+  assert {'config.json', 'commands.txt', 'gan'} <= names(tmp_path)

@@ -9,6 +9,7 @@ import numpy as np
 from advmix_jax.data import coloured, pictures, subsets
 from advmix_jax.data.errors import bad_key
 from advmix_jax.types import BadInputError, Splits
+from advmix_jax.workdir import write_arrays
 
 if TYPE_CHECKING:
   import ml_collections
@@ -107,8 +108,5 @@ def save_record(
   if splits.train.class_names:
     arrays['class_names'] = np.asarray(splits.train.class_names)
   path = pathlib.Path(directory) / 'data.npz'
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-  with temporary.open('wb') as file:
-    np.savez(file, **arrays)  # type: ignore[arg-type]
-  os.replace(temporary, path)
+  write_arrays(path, **arrays)
   return path

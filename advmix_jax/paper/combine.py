@@ -15,16 +15,14 @@ def with_recorded(file: Path, new: Record) -> Record:
   """`new`, and those runs of the same configuration that `file` has already.
 
   Args:
-    file: a record, or nothing: of another configuration, or without a run that `new` lacks, it adds nothing.
+    file: a record, or nothing; without a run that `new` lacks it adds nothing.
     new: as `record.make_record` makes it, of runs that `file` lacks, or of all that it has and perhaps more.
 
   Raises:
-    BadInputError: `file` is no record, or has some of the runs, with other accuracies or others besides.
+    BadInputError: as of `recorded`, or `file` has some of the runs, with other accuracies or others besides.
   """
-  if not file.exists():
-    return new
-  old = read_record(file)
-  if old.get('configuration') != new['configuration']:
+  old = recorded(file, new['configuration'])
+  if old is None:
     return new
   before, now = accuracies(old), accuracies(new)
   if before.keys() <= now.keys():
@@ -37,6 +35,23 @@ def with_recorded(file: Path, new: Record) -> Record:
       'it lacks, or all that it has, or the accuracies that it has'
     )
   return combined(old, new)
+
+
+def recorded(file: Path, configuration: str) -> Record | None:
+  """What `file` has of this configuration; None if there is no such file.
+
+  Raises:
+    BadInputError: `file` is no record, or of another configuration.
+  """
+  if not file.exists():
+    return None
+  found = read_record(file)
+  if found.get('configuration') != configuration:
+    raise BadInputError(
+      f'{file} has the seeds {listed(found)} of the configuration {found.get("configuration")}, expected '
+      f'{configuration}, as the runs here: choose another folder for --record, or delete the file'
+    )
+  return found
 
 
 def accuracies(record: Record) -> dict[tuple[str, str, int], float]:

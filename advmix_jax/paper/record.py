@@ -3,10 +3,11 @@
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from advmix_jax.config_keys import fixed_keys
 from advmix_jax.paper.published import RESULTS
 from advmix_jax.paper.rows import fault_of, make_rows, misfit
 from advmix_jax.stages import clock
@@ -15,7 +16,7 @@ from advmix_jax.sweep.naming import hash_of
 from advmix_jax.sweep.plan import MEMBER, Plan
 from advmix_jax.sweep.state import DONE, Seen
 from advmix_jax.types import BadInputError
-from advmix_jax.workdir import fixed_keys, read_json, write_json
+from advmix_jax.workdir import read_json, write_json
 
 NOT_NOTED = 'not noted'
 NOTES = 'reproduce.json'  # In the sweep's folder: where and with which code its runs were begun.
@@ -30,10 +31,10 @@ KEYS |= {'variant': str, 'wall_seconds': float, 'seed_keys': list, 'seconds': di
 KEYS |= {'other_versions': list, 'setup': dict}
 
 
-def note(out: Path, machine: str, commit: str, is_unfinished: bool) -> None:
-  """Adds this machine and this code to the folder's notes, if there was something to run on it."""
+def note(out: Path, machine: str, commit: str) -> None:
+  """Adds this machine and this code to the folder's notes."""
   here, notes = {'machine': machine, 'commit': commit}, read_notes(out)
-  if is_unfinished and here not in notes:
+  if here not in notes:
     write_json(out / NOTES, [*notes, here])
 
 
@@ -84,6 +85,13 @@ def make_record(
       'planned': sorted(task.hash for task in plan.members),
     },
   }
+
+
+def of_seeds(command: str, rows: Iterable[Mapping[str, Any]], every: Sequence[str]) -> str:
+  """The command that gives the numbers of these rows: with --seeds where they lack one of `every`."""
+  own = {str(seed) for row in rows for seed in row['seeds']}
+  bare = command.partition(' --seeds=')[0]
+  return bare if own.issuperset(every) else f'{bare} --seeds={",".join(s for s in every if s in own)}'
 
 
 def distinct(versions: list[dict[str, Any]]) -> list[dict[str, Any]]:

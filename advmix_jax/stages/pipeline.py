@@ -35,10 +35,11 @@ def run(experiment: Experiment, stages: tuple[str, ...]) -> None:
 
 
 def check_stages(names: tuple[str, ...]) -> None:
-  """Raises `BadInputError` for a stage that does not exist."""
+  """Raises `BadInputError` for a stage that does not exist, or none at all."""
   unknown = [name for name in names if name not in STAGES]
-  if unknown:
-    raise BadInputError(f'config.stages: found {", ".join(unknown)}, expected some of {", ".join(STAGES)}')
+  if unknown or not names:
+    found = ', '.join(unknown) or 'none'
+    raise BadInputError(f'config.stages: found {found}, expected some of {", ".join(STAGES)}')
 
 
 def describe(experiment: Experiment) -> None:

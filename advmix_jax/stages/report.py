@@ -9,12 +9,13 @@ from collections.abc import Callable
 import numpy as np
 
 from advmix_jax import interruption
+from advmix_jax.config_keys import flatten
 from advmix_jax.report.page import MethodRow, Report, Section, write_page
 from advmix_jax.stages.experiment import Experiment
 from advmix_jax.stages.sections import diagnosed, explorer, latents, measured, overview, variants
 from advmix_jax.stages.sections.scene import Scene
 from advmix_jax.types import BadInputError
-from advmix_jax.workdir import flatten, read_json
+from advmix_jax.workdir import read_json
 
 SECTIONS: tuple[Callable[[Scene], list[Section]], ...] = (
   measured.accuracy,

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from advmix_jax.config_keys import flatten
 from advmix_jax.methods import METHODS
 from advmix_jax.sweep.plan import Plan, Task
 from advmix_jax.sweep.state import DONE, Seen
 from advmix_jax.types import BadInputError
-from advmix_jax.workdir import flatten, read_json
+from advmix_jax.workdir import read_json
 
 SEED_KEYS = ('seed', 'train.seed')
 COLUMNS = {
@@ -48,6 +49,8 @@ def write(out: Path, plan: Plan, seen: Mapping[str, Seen]) -> str:
   Raises:
     BadInputError: no member is done, or results are not those of the member's configuration.
   """
+  if not any(task.products for task in plan.members):
+    raise BadInputError(f'--out={out}: no member has the stage evaluate, which makes the results to collect')
   done = [task for task in plan.members if seen[task.name].state == DONE and task.products]
   if not done:
     raise BadInputError(f'--out={out}: no member is done, expected at least one with results to collect')

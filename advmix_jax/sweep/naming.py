@@ -9,8 +9,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from advmix_jax.config_keys import flatten
 from advmix_jax.types import BadInputError
-from advmix_jax.workdir import flatten
 
 LONGEST_NAME = 150  # Of a folder; file systems take 255 bytes, and logs have an ending.
 

@@ -13,18 +13,19 @@ A member finds what it shares where it would have made it itself, through a link
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from advmix_jax.config_keys import ADDED, FREE_KEYS, differences, fixed_keys, flatten, unflatten
 from advmix_jax.sweep.naming import Changes, hash_of, name_members
 from advmix_jax.types import BadInputError
-from advmix_jax.workdir import FREE_KEYS, fixed_keys, flatten, read_json, write_json
+from advmix_jax.workdir import read_json, remove_leftovers, write_json
 
 # The keys on which what a stage writes depends; a key stands for all below it. Those that change nothing
-# (`workdir.FREE_KEYS`) do not count, unless the members differ in them.
+# (`FREE_KEYS`) do not count, unless the members differ in them.
 OF_GENERATOR = ('seed', 'precision', 'remat', 'data', 'generator')
 DEPENDS_ON = {
   'train_gan': OF_GENERATOR,  # And grids of samples on the mixing level: they are the first member's.
@@ -83,6 +84,7 @@ def make_plan(
   check: Callable[[ConfigDict], None],
   threads: int | None,
   before: Plan | None = None,
+  chosen: Collection[Changes] | None = None,
 ) -> Plan:
   """Plans the members and what they share.
 
@@ -94,6 +96,7 @@ def make_plan(
     threads: see `Plan`.
     before: an earlier plan of the same folder: a member that it has keeps its folder, whatever others there
       are now.
+    chosen: of `changes`, the members to plan beside those that `before` has; None = all.
 
   Raises:
     BadInputError: names the member that cannot be run, or that is there already with other keys.
@@ -117,14 +120,16 @@ def make_plan(
   if before is not None:
     names = [kept_name(before, *given) for given in zip(names, hashes, configs, strict=True)]
 
-  uses = [
-    {stage: hash_of(depended_on(flat, stage)) for stage in FOLDER_OF if stage in config['stages']}
-    for flat, config in zip(flats, configs, strict=True)
-  ]
-  users = Counter(used for by_stage in uses for used in by_stage.items())
+  uses = {
+    i: {stage: hash_of(depended_on(flats[i], stage)) for stage in FOLDER_OF if stage in configs[i]['stages']}
+    for i, given in enumerate(all_changes)
+    if chosen is None or given in chosen or (before is not None and names[i] in before.tasks)
+  }
+  users = Counter(used for by_stage in uses.values() for used in by_stage.items())
   tasks: dict[str, Task] = {}
   planned: dict[str, dict] = {}
-  for i, name in enumerate(names):
+  for i in uses:
+    name = names[i]
     needs: tuple[str, ...] = ()
     for stage, value in uses[i].items():
       if users[stage, value] < 2:
@@ -140,6 +145,13 @@ def make_plan(
   return Plan(source, tasks, planned, threads)
 
 
+def part(plan: Plan, chosen: Collection[Changes]) -> Plan:
+  """The members with these changes, and what they need."""
+  members = {task.name: task for task in plan.members if task.changes in chosen}
+  needed = {name for task in members.values() for name in task.needs}
+  return plan._replace(tasks={n: task for n, task in plan.tasks.items() if n in members or n in needed})
+
+
 def kept_name(before: Plan, name: str, value: str, config: dict) -> str:
   """The folder that a member of this hash has already, or else `name`.
 
@@ -149,12 +161,11 @@ def kept_name(before: Plan, name: str, value: str, config: dict) -> str:
   for task in before.members:
     if task.hash == value:
       return task.name
-  if name in before.tasks:
-    found, wanted = flatten(before.configs[name]), flatten(config)
-    keys = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
-    listed = '; '.join(f'{key} is {found.get(key)!r} there, {wanted.get(key)!r} here' for key in keys)
+  if name in before.tasks and (
+    differing := differences(fixed_keys(before.configs[name]), fixed_keys(config))
+  ):
     raise BadInputError(
-      f'member {name} was planned with another configuration: {listed}; choose another --out'
+      f'member {name} was planned with another configuration: {differing}; choose another --out'
     )
   return name
 
@@ -164,18 +175,7 @@ def shared_config(config: dict, before: Plan | None, name: str) -> dict:
   planned before, these stay as they are in its folder."""
   if before is None or name not in before.configs:
     return config
-  return unflatten(flatten(config) | fixed_keys(before.configs[name]))
-
-
-def unflatten(flat: dict[str, Any]) -> dict:
-  nested: dict = {}
-  for key, value in flat.items():
-    *owners, last = key.split('.')
-    place = nested
-    for owner in owners:
-      place = place.setdefault(owner, {})
-    place[last] = value
-  return nested
+  return unflatten(flatten(config) | ADDED | fixed_keys(before.configs[name]))
 
 
 def member_config(
@@ -242,19 +242,29 @@ def plan_file(out: Path) -> Path:
 
 
 def save_plan(out: Path, plan: Plan) -> None:
-  """Writes the plan and the configurations; the plan last."""
+  """Writes the plan and the configurations; the plan last. For the process that holds the sweep's folder."""
+  remove_leftovers(config_file(out, '').parent)
+  for half in plan_file(out).parent.glob('.plan.json.*'):
+    half.unlink()  # Not of all the folder: jobs of Slurm write their states at any time.
   for name, config in plan.configs.items():
     write_json(config_file(out, name), config)
   tasks = [task._asdict() | {'changes': list(task.changes.items())} for task in plan.tasks.values()]
   write_json(plan_file(out), {'source': plan.source, 'threads': plan.threads, 'tasks': tasks})
 
 
+def has_plan(out: Path) -> bool:
+  """Raises `BadInputError` for a folder that cannot be read."""
+  try:
+    return plan_file(out).exists()
+  except OSError as error:
+    raise BadInputError(f'--out={out} cannot be read: {error.strerror}') from error
+
+
 def load_plan(out: Path) -> Plan:
   """Raises `BadInputError` if there is none."""
-  file = plan_file(out)
-  if not file.exists():
-    raise BadInputError(f'--out={out}: {file} is missing, expected the folder of a sweep')
-  found = read_json(file)
+  if not has_plan(out):
+    raise BadInputError(f'--out={out}: {plan_file(out)} is missing, expected the folder of a sweep')
+  found = read_json(plan_file(out))
   tasks = {
     given['name']: Task(
       **given
@@ -263,6 +273,6 @@ def load_plan(out: Path) -> Plan:
     )
     for given in found['tasks']
   }
-  files = config_file(out, '').parent.glob('*.json')
+  files = config_file(out, '').parent.glob('[!.]*.json')
   configs = {file.name.removesuffix('.json'): read_json(file) for file in files}
   return Plan(found['source'], tasks, configs, found['threads'])

@@ -31,7 +31,7 @@ from advmix_jax.stages.networks import compute_dtype, shapes
 from advmix_jax.training.classifier import create_train_state, train_step
 from advmix_jax.training.loop import Loop, run_loop
 from advmix_jax.types import BadInputError, Batch, PyTree
-from advmix_jax.workdir import read_json, write_json
+from advmix_jax.workdir import read_config, read_json, write_json
 
 RECOLOURED = 'recoloured'
 # Least fooled by the nuisance first.
@@ -110,7 +110,7 @@ def in_folder(folder: Path) -> tuple[Path, ConfigDict]:
   if file is None or run is None:
     what = f'{FILE} in it or in train/METHOD of it' if file is None else 'config.json in it or above it'
     raise BadInputError(f'config.diagnose.reference: found no {what}: {folder}, expected a finished run')
-  return file, ConfigDict(read_json(run / 'config.json'))
+  return file, ConfigDict(read_config(run))
 
 
 def made(subject: Subject, name: str, config: ConfigDict, file: Path, kind: str) -> Reference:

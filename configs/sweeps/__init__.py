@@ -1,1 +1,0 @@
-"""Sweeps: `sweep(add)` beside `get_config` says which runs there are; `python -m launch.sweep` runs them."""
