@@ -14,7 +14,7 @@ ARGPARSE = {'benchmark': benchmark, 'check_data': check_data, 'convert': convert
 ARGPARSE |= {'summarise': summarise}
 ABSL = ('diagnose', 'encode', 'evaluate', 'memory', 'pipeline', 'report', 'reproduce', 'scaling', 'sweep')
 ABSL += ('train', 'train_gan')
-NO_COMMANDS = {'__init__', 'allocation', 'attack_on_devices', 'common', 'cores', 'job'}
+NO_COMMANDS = {'__init__', 'allocation', 'attack_on_devices', 'common', 'config_file', 'cores', 'job'}
 PROGRAM = """
 import runpy, sys
 from launch import common
