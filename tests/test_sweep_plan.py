@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from advmix_jax import config_check
-from advmix_jax.config_keys import FREE_KEYS, fixed_keys, flatten
+from advmix_jax.config_keys import ADDED, FREE_KEYS, fixed_keys, flatten
 from advmix_jax.stages import encode, train_gan
 from advmix_jax.stages.experiment import Experiment
 from advmix_jax.sweep import plan
@@ -233,7 +233,7 @@ def test_the_table_of_keys_is_what_the_stages_depend_on(tmp_path):
     assert not unknown, f'{stage} reads {sorted(unknown)}'
     assert len(keys) > 10
 
-  everything = fixed_keys(json.loads(config.to_json()))
+  everything = {*fixed_keys(json.loads(config.to_json())), *ADDED}
   independent = {key for key in everything if not plan.is_within(key, plan.DEPENDS_ON['encode'])}
   assert independent == set(OTHERS), 'a key is new: does a shared stage depend on it?'
   assert all(flatten(config.to_dict())[key] != value for key, value in OTHERS.items())
