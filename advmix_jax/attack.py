@@ -158,6 +158,8 @@ class LatentAttack(NamedTuple):
     num_steps: K; 0 takes the worst of Nr random mixes.
     rule: step of the ascent.
     typical_delta: delta of Eq. 15; 0 = no bound.
+    must_beat_start: the image that the search starts from is kept where no variant is worse; else the worst
+      variant is taken. May be traced.
   """
 
   epsilon: float | Array
@@ -165,6 +167,7 @@ class LatentAttack(NamedTuple):
   num_steps: int
   rule: optax.GradientTransformation
   typical_delta: float = 0.0
+  must_beat_start: bool | Array = True
 
 
 def latent_search(
@@ -237,7 +240,8 @@ def latent_attack(
     return SearchResult(decode_clipped(decoder, params, trunk, found.best), found.score)
 
   nominal = decode_clipped(decoder, params, trunk, w_perp) if original is None else original
-  result = restarted(search, SearchResult(nominal, objective_fn(nominal)[1]), attack.num_restarts)
+  to_beat = jnp.where(attack.must_beat_start, objective_fn(nominal)[1], -jnp.inf)
+  result = restarted(search, SearchResult(nominal, to_beat), attack.num_restarts)
   return jax.lax.stop_gradient(result)
 
 

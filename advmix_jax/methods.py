@@ -166,14 +166,16 @@ def latent_attack_settings(config: Config, num_restarts: int, num_steps: int) ->
 
 
 def weakened(settings: attack.LatentAttack, share: Array | float) -> attack.LatentAttack:
-  """An attack with a share in [0, 1] of its radius, its step size and the restarts after the first.
+  """An attack with a share in [0, 1] of its radius, its step size and what its first restart competes with.
 
-  The worst of several random mixes is an attack already, so restarts have to grow with the radius.
+  The worst of several images is an attack already, so these come one by one: the reconstruction, then the
+  other restarts. With share 0 it is one random mix, as RandMix draws it.
   """
-  more_restarts = jnp.floor(share * (settings.num_restarts - 1)).astype(jnp.int32)
+  others = jnp.floor(share * settings.num_restarts).astype(jnp.int32)
   return settings._replace(
     epsilon=share * settings.epsilon,
-    num_restarts=1 + more_restarts,
+    must_beat_start=others > 0,
+    num_restarts=jnp.maximum(others, 1),
     rule=optax.chain(settings.rule, optax.scale(share)),
   )
 

@@ -146,8 +146,9 @@ def get_config() -> ml_collections.ConfigDict:
   c.attack.update = 'sign'  # sign (listing) | gradient (pseudo-code) (open).
   c.attack.select = 'highest_loss'  # highest_loss | first_error, in training (open).
   c.attack.start_from = 'reconstruction'  # reconstruction | original, in training (open).
-  # Steps of training over which the attack grows: radius and step size from 0, restarts from one; 0 = it does
-  # not. Against the whole attack a fresh classifier may learn nothing.
+  # Steps of training over which the attack grows from a random mix: radius and step size from 0, and one by
+  # one what the first restart competes with; 0 = it does not. Against the whole attack a fresh classifier may
+  # learn nothing.
   c.attack.ramp_steps = 0
   c.attack.typical_delta = 0.0  # delta of Eq. 15; 0 = no bound on the norm of z, as in the experiments.
 

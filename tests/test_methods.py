@@ -210,11 +210,18 @@ def advmix(restarts, share, ramp_steps=0):
   return jax.jit(METHODS['advmix'](c))
 
 
-@pytest.mark.parametrize(
-  'step, share, restarts', [(0, 0.0, 1), (5, 0.5, 2), (9, 0.9, 2), (10, 1.0, 3), (20, 1.0, 3)]
-)
+def test_at_the_foot_of_the_ramp_advmix_is_a_random_mix():
+  """Not the worse of it and the reconstruction: that is an attack already."""
+  decoder, generator = tiny.decoder(2)
+  keys = jax.vmap(jax.random.fold_in, (0, None))(mixing.example_keys(KEY, batch().index), 0)
+  expected = jax.jit(lambda k: mixing.random_mix(k, decoder, generator, batch().latents))(keys)
+  found = advmix(3, 1.0, ramp_steps=10)(KEY, state(), batch())[0]
+  np.testing.assert_allclose(found, np.clip(expected, -1, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize('step, share, restarts', [(5, 0.5, 1), (9, 0.9, 2), (10, 1.0, 3), (20, 1.0, 3)])
 def test_the_attack_of_advmix_grows_over_the_ramp(step, share, restarts):
-  """Radius and step size from 0, restarts from one: at first the worse of one random mix and the image."""
+  """Radius and step size from 0; then the reconstruction competes, then one restart after the other."""
   growing = advmix(3, 1.0, ramp_steps=10)(KEY, state().replace(step=jnp.asarray(step)), batch())[0]
   constant = advmix(restarts, share)(KEY, state(), batch())[0]
   np.testing.assert_allclose(growing, constant, atol=1e-5)
