@@ -128,7 +128,7 @@ def test_gradients_are_float32_and_near_those_of_float32(name):
   assert np.linalg.norm(a) == pytest.approx(np.linalg.norm(b), rel=2 * BOUND)
 
 
-@pytest.mark.parametrize('architecture', ['stylegan1', 'stylegan2'])
+@pytest.mark.parametrize('architecture', ['stylegan1', pytest.param('stylegan2', marks=pytest.mark.slow)])
 def test_a_gan_step_keeps_float32_parameters_and_optimiser_states(architecture):
   """With R1, whose gradient goes through the networks twice, and path lengths."""
   is_two = architecture == 'stylegan2'
