@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from advmix_jax import data, parallel, toy
-from advmix_jax.config_keys import flatten
+from advmix_jax.config_keys import classifier_seeds, flatten, has_path_length
 from advmix_jax.encoding import SCHEDULES
 from advmix_jax.methods import METHODS
 from advmix_jax.models.architectures import ARCHITECTURES
@@ -202,8 +202,7 @@ def check_values(config: ConfigDict) -> None:
 
 def check_seeds(config: ConfigDict) -> None:
   """A seed from 2**32 would repeat the keys of a smaller one."""
-  first = config.seed if config.train.seed < 0 else config.train.seed
-  last = first + config.train.num_seeds - 1
+  last = classifier_seeds(config)[-1]
   if last >= 2**32:
     raise BadInputError(
       f'config.train.num_seeds is {config.train.num_seeds}: the last seed of a classifier is {last}, '
@@ -223,8 +222,7 @@ def check_parts(config: ConfigDict) -> None:
   """Minibatches must be whole numbers of parts, and parts of the discriminator whole numbers of groups."""
   train, generator = config.train, config.generator
   check_part('train.micro_batch', train.micro_batch, train.batch_size)
-  has_path_length = generator.architecture == 'stylegan2' and generator.path_length_weight > 0
-  if has_path_length and generator.batch_size // parallel.num_devices() % 2:
+  if has_path_length(generator) and generator.batch_size // parallel.num_devices() % 2:
     raise BadInputError(
       f'config.generator.batch_size is {generator.batch_size}, expected an even number of images on each of '
       f'{parallel.num_devices()} devices: path lengths are of every second one'

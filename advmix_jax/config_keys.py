@@ -1,5 +1,6 @@
-"""The keys of a configuration, as `a.b`: on which of them results depend, and which came later."""
+"""The keys of a configuration, as `a.b`: on which of them results depend, which came later, what follows."""
 
+from collections.abc import Mapping
 from typing import Any
 
 # Keys that change neither results nor files that another stage reads, so a run may go on with other values.
@@ -63,3 +64,15 @@ def differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     for key in sorted(found.keys() | wanted.keys())
     if value(found, key) != value(wanted, key)
   )
+
+
+def classifier_seeds(config: Mapping[str, Any]) -> range:
+  """The seeds of the classifiers of each method."""
+  train = config['train']
+  first = config['seed'] if train['seed'] < 0 else train['seed']
+  return range(first, first + train['num_seeds'])
+
+
+def has_path_length(generator: Mapping[str, Any]) -> bool:
+  """Whether path lengths are regularised, from the keys `generator.*`."""
+  return generator['architecture'] == 'stylegan2' and generator['path_length_weight'] > 0

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from advmix_jax.interop.array_files import read_arrays
+from advmix_jax.interop.floats import as_float32
 from advmix_jax.interop.generator_folder import Generator
 from advmix_jax.types import BadInputError
 
@@ -79,11 +80,10 @@ def _checked(path: Any, name: str, array: np.ndarray, shape: tuple[int, ...]) ->
   wanted = f'floating-point numbers [B, {", ".join(map(str, shape))}]'
   if array.dtype.kind != 'f' or array.ndim != 1 + len(shape) or array.shape[1:] != shape or not len(array):
     raise BadInputError(f'{path}: found {name} of {array.dtype} {list(array.shape)}, expected {wanted}')
-  with np.errstate(over='ignore'):
-    array = array.astype(np.float32)
-  if not np.isfinite(array).all():
-    raise BadInputError(f'{path}: found numbers in {name} that are not finite float32, expected {wanted}')
-  return array
+  try:
+    return as_float32(name, array)
+  except BadInputError as error:
+    raise BadInputError(f'{path}: {error}') from None
 
 
 def _one_hot(path: Any, labels: np.ndarray, count: int, num_classes: int) -> np.ndarray:

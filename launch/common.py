@@ -41,6 +41,7 @@ def show_help(argv: list[str]) -> None:
   """With -h or --help prints what the command does, and its flags, and ends the process."""
   if not {'-h', '--help'}.intersection(argv[1:]):
     return
+  signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` is no error.
   print(sys.modules['__main__'].__doc__)
   modules = [name for name in flags.FLAGS.flags_by_module_dict() if name.startswith('launch.')]
   print(flags.FLAGS.main_module_help(), *map(flags.FLAGS.module_help, reversed(modules)), sep='\n')

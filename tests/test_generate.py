@@ -206,7 +206,7 @@ def test_grids_are_pictures(folder, classes, tmp_path):
   [
     ({'z': np.zeros((2, 6))}, {}, 'found z of float64 [2, 6], expected floating-point numbers [B, 5]'),
     ({'z': np.zeros((2, 5), int)}, {}, 'found z of int64 [2, 5], expected floating-point'),
-    ({'z': np.full((2, 5), np.nan)}, {}, 'found numbers in z that are not finite'),
+    ({'z': np.full((2, 5), np.nan)}, {}, 'found values in z that are not finite float32'),
     ({'z': np.zeros((0, 5))}, {}, 'found z of float64 [0, 5]'),
     (
       {'w': np.zeros((2, 5, 7))},

@@ -92,7 +92,7 @@ ALLOWED = {
   'paper': (
     *(*BASE, 'paper', 'config_keys', 'methods', 'progress', 'report', 'stages.clock', 'sweep', 'workdir'),
   ),
-  'latents': (*BASE, 'interop.array_files', 'interop.generator_folder'),
+  'latents': (*BASE, 'interop.array_files', 'interop.floats', 'interop.generator_folder'),
   'generate': (
     *(*BASE, 'latents', 'interop.generator_folder', 'models', 'interruption', 'progress', 'report'),
     'workdir',
@@ -104,6 +104,7 @@ ALLOWED = {
     *BASE,
     'attack',
     'bench',
+    'config_keys',
     'parallel',
     'report',
     'slot_queue',

@@ -12,6 +12,7 @@ import numpy as np
 
 from advmix_jax import parallel
 from advmix_jax.bench.operations import Operation, operations
+from advmix_jax.config_keys import has_path_length
 from advmix_jax.slot_queue import REFILL_SHARE
 from advmix_jax.stages import step_memory, train_gan
 from advmix_jax.stages.networks import Networks
@@ -73,10 +74,10 @@ def gan_work(networks: Networks) -> Iterator[Work]:
 def regularisations(config: Any) -> dict[tuple[bool, bool], float]:
   """Which steps have R1 and path lengths, and their share of all steps."""
   generator = config.generator
-  has_r1, has_path_length = train_gan.has_r1(generator), train_gan.has_path_length(generator)
+  has_r1, with_path_length = train_gan.has_r1(generator), has_path_length(generator)
   period = math.lcm(generator.r1_interval, generator.path_length_interval)
   steps = [
-    (has_r1 and n % generator.r1_interval == 0, has_path_length and n % generator.path_length_interval == 0)
+    (has_r1 and n % generator.r1_interval == 0, with_path_length and n % generator.path_length_interval == 0)
     for n in range(period)
   ]
   return {kind: steps.count(kind) / period for kind in dict.fromkeys(steps)}

@@ -21,9 +21,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from advmix_jax.config_keys import classifier_seeds
 from advmix_jax.methods import METHODS
 from advmix_jax.paper.published import COUNTED, Result
-from advmix_jax.sweep.collect import mean_and_sd, seeds_of
+from advmix_jax.sweep.collect import mean_and_sd
 from advmix_jax.sweep.plan import Plan
 from advmix_jax.sweep.state import DONE, Seen
 from advmix_jax.workdir import classifier_names, read_arrays, read_json
@@ -65,7 +66,7 @@ def make_rows(out: Path, plan: Plan, seen: Mapping[str, Seen], result: Result) -
   counts: dict[tuple[str, str], int] = {}
   for task in plan.members:
     config = plan.configs[task.name]
-    setting, seeds = result.setting_of(config), seeds_of(config)
+    setting, seeds = result.setting_of(config), tuple(classifier_seeds(config))
     for method in methods_of(config):
       place = setting, result.method_of(config, method)
       planned.setdefault(place, []).extend(seeds)

@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from advmix_jax import data
+from advmix_jax.config_keys import classifier_seeds
 from advmix_jax.interop.weights import load_tree
 from advmix_jax.stages.networks import Networks, jit_init
 from advmix_jax.training import seeds
@@ -60,8 +61,7 @@ class Experiment(Networks):
   @property
   def train_seeds(self) -> tuple[int, ...]:
     """The seeds of the classifiers of each method."""
-    first = self.config.seed if self.config.train.seed < 0 else self.config.train.seed
-    return tuple(range(first, first + self.config.train.num_seeds))
+    return tuple(classifier_seeds(self.config))
 
   def classifiers(self, method: str) -> tuple[str, ...]:
     """Names of the classifiers of a method, one for each seed."""

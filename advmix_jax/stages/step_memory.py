@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from advmix_jax import encode_refill, parallel, refill
+from advmix_jax.config_keys import has_path_length
 from advmix_jax.methods import NEEDS_LATENTS
 from advmix_jax.models import vgg16
 from advmix_jax.models.growing import Lod
@@ -74,12 +75,12 @@ def steps(networks: Networks, stages: tuple[str, ...]) -> Iterator[tuple[str, in
 def gan_programs(config: Any) -> list[tuple[str, bool, bool]]:
   """Names of the programs of GAN training at a resolution, with R1 or not, with path lengths or not."""
   has_r1 = train_gan.has_r1(config.generator)
-  has_path_length = train_gan.has_path_length(config.generator)
+  with_path_length = has_path_length(config.generator)
   plain = not (has_r1 and config.generator.r1_interval == 1)
   return [
     *([('gan', False, False)] if plain else []),
     *([('gan with R1', True, False)] if has_r1 else []),
-    *([('gan with R1 and path lengths', has_r1, True)] if has_path_length else []),
+    *([('gan with R1 and path lengths', has_r1, True)] if with_path_length else []),
   ]
 
 

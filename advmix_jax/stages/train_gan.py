@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from advmix_jax import data, hosts, parallel
+from advmix_jax.config_keys import has_path_length
 from advmix_jax.interop import generator_folder
 from advmix_jax.interop.weights import save_tree
 from advmix_jax.models.growing import Lod, lod_of
@@ -136,11 +137,6 @@ def gan_settings(config: ConfigDict, floor: int = 0) -> GanSettings:
 def has_r1(generator: ConfigDict) -> bool:
   """Whether steps have the penalty R1."""
   return generator.loss in gan_losses.WITH_R1
-
-
-def has_path_length(generator: ConfigDict) -> bool:
-  """Whether path lengths are regularised."""
-  return generator.architecture == 'stylegan2' and generator.path_length_weight > 0
 
 
 def create(networks: Networks, key: Array) -> GanState:

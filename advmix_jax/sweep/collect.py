@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from advmix_jax.config_keys import flatten
+from advmix_jax.config_keys import classifier_seeds, flatten
 from advmix_jax.methods import METHODS
 from advmix_jax.sweep.plan import Plan, Task
 from advmix_jax.sweep.state import DONE, Seen
@@ -79,14 +79,14 @@ def collect_rows(out: Path, plan: Plan, done: list[Task]) -> list[Row]:
   planned: dict[str, int] = {}
   for task in plan.members:
     group = str(setting_of[task.name])
-    planned[group] = planned.get(group, 0) + len(seeds_of(plan.configs[task.name]))
+    planned[group] = planned.get(group, 0) + len(classifier_seeds(plan.configs[task.name]))
     if task in done:
       groups.setdefault(group, []).append(task)
   rows = []
   for group, tasks in groups.items():
     found = [read_json(out / task.folder / 'results.json') for task in tasks]
     setting = setting_of[tasks[0].name]
-    seeds = [seeds_of(plan.configs[task.name]) for task in tasks]
+    seeds = [classifier_seeds(plan.configs[task.name]) for task in tasks]
     for method in sorted({m for results in found for m in results['methods']}, key=list(METHODS).index):
       having = [i for i, results in enumerate(found) if method in results['methods']]
       measured = [found[i]['methods'][method] for i in having]
@@ -96,13 +96,6 @@ def collect_rows(out: Path, plan: Plan, done: list[Task]) -> list[Row]:
         Row(setting, method, tuple(seed for i in having for seed in seeds[i]), planned[group], values)
       )
   return rows
-
-
-def seeds_of(config: dict) -> tuple[int, ...]:
-  """The seeds of a member's classifiers of each method."""
-  train = config['train']
-  first = config['seed'] if train['seed'] < 0 else train['seed']
-  return tuple(range(first, first + train['num_seeds']))
 
 
 def seed_keys(plan: Plan) -> list[str]:
