@@ -33,6 +33,16 @@ def test_a_record_is_put_on_the_page_with_its_figure(results, tmp_path):
   assert 'Why it is so.' in results.with_suffix('.md').read_text()
 
 
+def test_classifiers_that_give_all_images_one_class_are_marked(results):
+  given = json.loads((results / 'table2.json').read_text())
+  assert '†' not in page.table(given)
+  row = given['rows'][1]
+  row['one_class'] = [False, True, True]
+  text = page.table(given)
+  assert text.endswith(f'nothing was learnt. {row["setting"]}, {row["method"]}: seed 1, 2.')
+  assert [line.count('†') for line in text.splitlines()[2:5]] == [0, 1, 0]
+
+
 def test_results_are_in_the_order_of_the_paper(results):
   given = json.loads((results / 'table2.json').read_text())
   for name in ('table1', 'figure7'):
@@ -72,6 +82,7 @@ def test_a_record_without_its_runs_is_refused(results):
     ({'accuracy_mean': 'high'}, "row 1: accuracy_mean is 'high'"),
     ({'accuracies': [0.5]}, r'row 1: accuracies is \[0.5\] for 3 seeds'),
     ({'outcomes': ['ff', 'ff', 'ff'], 'num_examples': 9}, "outcomes has 'ff', not 4 hexadecimal"),
+    ({'one_class': [True]}, r'row 1: one_class is \[True\] for 3 seeds'),
     ({'outcomes': ['0g', '', ''], 'num_examples': 8}, "outcomes has '0g', not 2 hexadecimal"),
   ],
 )

@@ -154,6 +154,19 @@ def test_rows_know_which_test_images_are_read_right(tmp_path):
     assert [one.mean() for one in found] == pytest.approx(wanted, abs=1 / count)
 
 
+@pytest.mark.parametrize(
+  'by_class, expected',
+  [([0.0, 1.0, 0.0], True), ([0.1, 1.0, 0.0], False), ([0.0, 0.9], False), ([1.0], False)],
+)
+def test_one_class_for_all_images_is_noticed(folder, by_class, expected):
+  file = next(folder.glob('*/results.json'))
+  results = json.loads(file.read_text())
+  results['methods']['advmix']['per_class_accuracy'] = by_class
+  file.write_text(json.dumps(results))
+  found = json.loads((rendered(folder) / 'table2.json').read_text())['rows']
+  assert sum(sum(row['one_class']) for row in found) == expected
+
+
 def test_a_run_that_has_not_kept_its_outcomes_still_has_its_row(folder):
   run = planned('table2', 'cpu').members[3]  # Unbiased, seed 1.
   file = folder / run.folder / 'evaluate' / 'randmix.npz'

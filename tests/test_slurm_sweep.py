@@ -110,8 +110,8 @@ def test_preempted_and_with_a_node_lost_it_comes_to_the_same(cluster, config, un
     assert on_second, 'all of n2 ended before it could be lost'
     cluster.lose('n2')
     cluster.wait_until(lambda: all(restarts(cluster, job) for job in on_second), 'another start', 120)
-    # The node stays away: to one that is back at once Slurm still sends the order to end what ran there before, and
-    # so ends what has just started again under the same number.
+    # The node stays away: to one that is back at once Slurm still sends the order to end what ran there
+    # before, which ends what has just started again under the same number.
     found = finish(cluster, launcher, out)
   finally:
     launcher.kill()

@@ -109,6 +109,7 @@ def combined_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def measurements(row: Mapping[str, Any]) -> list[Measured]:
-  """Of each seed; a record of before outcomes were kept has none."""
-  outcomes = row.get('outcomes', [''] * len(row['seeds']))
-  return [Measured(*one) for one in zip(row['seeds'], row['accuracies'], outcomes, strict=True)]
+  """Of each seed; an older record lacks what later ones keep."""
+  count = len(row['seeds'])
+  outcomes, one_class = row.get('outcomes', [''] * count), row.get('one_class', [False] * count)
+  return [Measured(*one) for one in zip(row['seeds'], row['accuracies'], outcomes, one_class, strict=True)]

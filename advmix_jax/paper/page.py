@@ -62,12 +62,25 @@ def table(record: Record) -> str:
       row['setting'],
       row['method'],
       percent(paper),
-      f'{100 * mean:.1f}' + ('' if sd is None else f' ± {100 * sd:.1f}'),
+      f'{100 * mean:.1f}' + ('' if sd is None else f' ± {100 * sd:.1f}') + (' †' if collapsed(row) else ''),
       '' if paper is None else f'{100 * (mean - paper):+.1f}',
       str(len(seeds)) + (f' of {len(row["planned"])}' if len(seeds) < len(row['planned']) else ''),
     ]
     lines.append('| ' + ' | '.join(cells) + ' |')
+  learnt_nothing = [
+    f'{row["setting"]}, {row["method"]}: seed {", ".join(map(str, collapsed(row)))}'
+    for row in record['rows']
+    if collapsed(row)
+  ]
+  if learnt_nothing:
+    lines += ['', f'† All test images are given one class: nothing was learnt. {"; ".join(learnt_nothing)}.']
   return '\n'.join(lines)
+
+
+def collapsed(row: Mapping[str, Any]) -> list[int]:
+  """The seeds whose classifier gives all test images one class; older records do not say."""
+  known = row.get('one_class', [False] * len(row['seeds']))
+  return [seed for seed, one_class in zip(row['seeds'], known, strict=True) if one_class]
 
 
 def percent(value: float | None) -> str:

@@ -8,6 +8,7 @@ A row is a dictionary, as it stands in the record:
     seeds               list of them
     accuracies          of each seed
     outcomes            of each seed, for each test image whether it is read right, as `packed`
+    one_class           of each seed, whether its classifier gives all test images the same class
     planned             seeds there will be
     num_examples        test images behind each accuracy; the same ones for every seed
     paper               the paper's accuracy, in [0, 1]; None if it has none
@@ -45,11 +46,13 @@ class Measured(NamedTuple):
     seed: of the run, or of the classifier alone.
     accuracy: in [0, 1].
     outcomes: `packed`; '' = not known.
+    one_class: as `gives_one_class`.
   """
 
   seed: int
   accuracy: float
   outcomes: str
+  one_class: bool
 
 
 def make_rows(out: Path, plan: Plan, seen: Mapping[str, Seen], result: Result) -> list[Row]:
@@ -73,7 +76,12 @@ def make_rows(out: Path, plan: Plan, seen: Mapping[str, Seen], result: Result) -
       if seen[task.name].state == DONE:
         found = results_of(out / task.folder, method)
         values.setdefault(place, []).extend(
-          Measured(seed, float(one[result.measure]), outcomes(out / task.folder, name, result.measure))
+          Measured(
+            seed,
+            float(one[result.measure]),
+            outcomes(out / task.folder, name, result.measure),
+            gives_one_class(one),
+          )
           for seed, one, name in zip(
             seeds, found.get('per_seed', [found]), classifier_names(method, seeds), strict=True
           )
@@ -108,6 +116,12 @@ def outcomes(folder: Path, name: str, measure: str) -> str:
   return packed(kept[key] == right) if key in kept else ''
 
 
+def gives_one_class(found: Mapping[str, Any]) -> bool:
+  """Whether a classifier reads all of one class right and nothing else; Figure 4 does not say."""
+  by_class = found.get('per_class_accuracy', [])
+  return len(by_class) > 1 and sorted(by_class) == [0.0] * (len(by_class) - 1) + [1.0]
+
+
 def packed(read_right: np.ndarray) -> str:
   """Bools `[N]`, eight of them as two hexadecimal digits."""
   return np.packbits(read_right).tobytes().hex()
@@ -126,13 +140,13 @@ def misfit(found: Mapping[str, Any], kinds: Mapping[str, Any]) -> str:
 
 
 def fault_of(row: Any) -> str:
-  """What keeps something from being a row; '' if nothing does. Outcomes once were not kept."""
+  """What keeps something from being a row; '' if nothing does. The last two once were not kept."""
   if not isinstance(row, dict):
     return f'found {type(row).__name__}'
   if fault := misfit(row, KEYS):
     return fault
   seeds, count = len(row['seeds']), row['num_examples']
-  for key in ('accuracies', 'outcomes'):
+  for key in ('accuracies', 'outcomes', 'one_class'):
     kept = row.get(key, row['seeds'])
     if not isinstance(kept, list) or len(kept) != seeds:
       return f'{key} is {kept!r} for {seeds} seeds'
@@ -162,6 +176,7 @@ def make_row(
     'seeds': [one.seed for one in values],
     'accuracies': accuracies,
     'outcomes': [one.outcomes for one in values],
+    'one_class': [one.one_class for one in values],
     'planned': planned,
     'num_examples': num_examples,
     'paper': paper,
