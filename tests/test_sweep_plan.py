@@ -132,6 +132,14 @@ def test_a_plan_is_read_as_it_was_written(tmp_path):
     plan.load_plan(tmp_path / 'none')
 
 
+def test_a_plan_of_which_a_configuration_is_gone_is_refused(tmp_path):
+  found = planned(*grid(data__sigma=(0.0, 0.2)))
+  plan.save_plan(tmp_path, found)
+  plan.config_file(tmp_path, found.members[1].name).unlink()
+  with pytest.raises(BadInputError, match=r'configs/data.sigma=0.2.json is missing, expected every config'):
+    plan.load_plan(tmp_path)
+
+
 # For each key on which neither generator nor latents depend, another value.
 OTHERS = {
   'attack.epsilon': 0.1,

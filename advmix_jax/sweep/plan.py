@@ -261,7 +261,7 @@ def has_plan(out: Path) -> bool:
 
 
 def load_plan(out: Path) -> Plan:
-  """Raises `BadInputError` if there is none."""
+  """Raises `BadInputError` if there is none, or the configuration of a task is gone."""
   if not has_plan(out):
     raise BadInputError(f'--out={out}: {plan_file(out)} is missing, expected the folder of a sweep')
   found = read_json(plan_file(out))
@@ -275,4 +275,8 @@ def load_plan(out: Path) -> Plan:
   }
   files = config_file(out, '').parent.glob('[!.]*.json')
   configs = {file.name.removesuffix('.json'): read_json(file) for file in files}
+  for name in tasks:
+    if name not in configs:
+      missing = config_file(out, name)
+      raise BadInputError(f'--out={out}: {missing} is missing, expected every configuration that was planned')
   return Plan(found['source'], tasks, configs, found['threads'])
