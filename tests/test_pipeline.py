@@ -136,6 +136,13 @@ def test_a_finished_run_is_diagnosed_the_same_each_time(launch, finished):
   again = launch('diagnose', *flags)
   assert 'diagnose: levels' in again.stdout and 'diagnose: attack' not in again.stdout
   assert (folder / 'diagnostics.json').read_bytes() == text and results(finished) == before
+  classifier = finished / 'train' / 'nominal' / 'classifier.safetensors'
+  own = classifier.read_bytes()
+  classifier.write_bytes((finished / 'train' / 'randmix' / 'classifier.safetensors').read_bytes())
+  again = launch('diagnose', *flags)  # As if it had been trained again.
+  classifier.write_bytes(own)
+  measured = [line for line in again.stdout.splitlines() if line.startswith('diagnose: ')]
+  assert measured == ['diagnose: encoder', 'diagnose: attack-nominal']
 
 
 def test_a_workdir_of_another_seed_is_refused(launch, finished):

@@ -1,12 +1,15 @@
 """An optional stage: measures whether what the method rests on holds on this data; see docs/diagnostics.md.
 
 Reads what the other stages left and changes nothing of theirs. Each part is kept in a file of its own with
-the settings it was made with, so that a rerun does what is missing or was made with other settings.
+the settings and checksums of the files it was made with, so that a rerun does what is missing or was made
+with others.
 """
 
 import functools
 import json
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from advmix_jax import interruption
@@ -75,15 +78,12 @@ def with_reference(
   keys: tuple[str, ...],
   figures: list[str],
   measure: Callable[[Subject, reference.Reference], dict],
+  files: Iterable[Path] = (),
 ) -> dict:
   """A part that asks the reference, see `kept_part`, with which reference it was."""
   given = reference_of(subject)
-  others = {
-    'reference': given.name,
-    'fingerprint': given.fingerprint,
-    'has_latents': subject.has_latents,
-  }
-  found = kept_part(subject, name, keys, figures, lambda: measure(subject, given), others)
+  others = {'reference': given.name, 'fingerprint': given.fingerprint}
+  found = kept_part(subject, name, keys, figures, lambda: measure(subject, given), files, others)
   return {'reference': given.name, 'reference_is': given.words} | found
 
 
@@ -92,7 +92,8 @@ def encoder(subject: Subject) -> dict:
   needs_latents(subject)
   needs_classifiers(subject)
   keys = ('num_images', 'methods')
-  return with_reference(subject, 'encoder', keys, ['encoder'], reconstructions.measure)
+  files = [classifier_file(subject, method) for method in subject.methods]
+  return with_reference(subject, 'encoder', keys, ['encoder'], reconstructions.measure, files)
 
 
 def colours(subject: Subject) -> dict:
@@ -119,9 +120,14 @@ def needs_latents(subject: Subject) -> None:
 
 def needs_classifiers(subject: Subject, methods: tuple[str, ...] = ()) -> None:
   for method in methods or subject.methods:
-    file = subject.experiment.classifier_file(subject.experiment.classifiers(method)[0])
+    file = classifier_file(subject, method)
     if not file.exists():
       raise Unavailable(f'{file} is missing: run the stage train first')
+
+
+def classifier_file(subject: Subject, method: str) -> Path:
+  """Of a method's classifier that is measured: of several seeds, the first's."""
+  return subject.experiment.classifier_file(subject.experiment.classifiers(method)[0])
 
 
 def attack(subject: Subject) -> dict:
@@ -132,14 +138,14 @@ def attack(subject: Subject) -> dict:
   experiment = subject.experiment
   measured = {}
   for method in subject.methods:
-    has_results = (experiment.workdir.path / 'evaluate' / f'{experiment.classifiers(method)[0]}.npz').exists()
+    results = experiment.workdir.path / 'evaluate' / f'{experiment.classifiers(method)[0]}.npz'
     measured[method] = kept_part(
       subject,
       f'attack-{method}',
       ('num_attacked', 'restarts', 'steps', 'epsilons'),
       [],
       functools.partial(strength.measure, method),
-      {'has_results': has_results},
+      [classifier_file(subject, method), results],
     )
   found = {'axes': strength.axes, 'methods': measured}
   diagnostic_charts.save_strength(subject.folder / 'attack.png', found)
@@ -153,9 +159,10 @@ def kept_part(
   keys: tuple[str, ...],
   figures: list[str],
   measure: Callable[[], dict],
+  files: Iterable[Path] = (),
   others: dict[str, Any] | None = None,
 ) -> dict:
-  """What a part found: from its file where that was made with the same settings and has its figures.
+  """What a part found: from its file where that was made of the same files and settings and has its figures.
 
   Args:
     subject: of the run.
@@ -163,11 +170,13 @@ def kept_part(
     keys: of `config.diagnose`, those that it depends on.
     figures: that `measure` draws.
     measure: makes the part.
+    files: on which it depends besides the generator and the latents.
     others: what else it depends on.
   """
   interruption.check()
   file = subject.folder / 'parts' / f'{name}.json'
   settings = {key: subject.settings[key] for key in keys} | (others or {})
+  settings['made_of'] = checksums(subject, files)
   settings = json.loads(json.dumps(settings))  # As they are read again.
   if file.exists() and all((subject.folder / f'{figure}.png').exists() for figure in figures):
     kept = read_json(file)
@@ -178,6 +187,17 @@ def kept_part(
   found = json.loads(json.dumps(measure()))
   write_json(file, {'settings': settings, 'found': found})
   return found
+
+
+def checksums(subject: Subject, files: Iterable[Path]) -> dict[str, int]:
+  """Of the generator, the latents and these files, as far as they are there, by path in the run's folder."""
+  experiment = subject.experiment
+  latents = [experiment.latents_file(part) for part in ('train', subject.attacked_part)]
+  return {
+    str(file.relative_to(experiment.workdir.path)): zlib.crc32(file.read_bytes())
+    for file in (experiment.generator_file, *latents, *files)
+    if file.exists()
+  }
 
 
 def result(subject: Subject, found: dict, missing: dict[str, str]) -> dict:
