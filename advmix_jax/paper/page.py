@@ -68,9 +68,9 @@ def table(record: Record) -> str:
     ]
     lines.append('| ' + ' | '.join(cells) + ' |')
   learnt_nothing = [
-    f'{row["setting"]}, {row["method"]}: seed {", ".join(map(str, collapsed(row)))}'
+    f'{row["setting"]}, {row["method"]}: seed {", ".join(map(str, seeds))}'
     for row in record['rows']
-    if collapsed(row)
+    if (seeds := collapsed(row))
   ]
   if learnt_nothing:
     lines += ['', f'† All test images are given one class: nothing was learnt. {"; ".join(learnt_nothing)}.']

@@ -7,6 +7,7 @@ with others.
 
 import functools
 import json
+import os
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -82,8 +83,7 @@ def with_reference(
 ) -> dict:
   """A part that asks the reference, see `kept_part`, with which reference it was."""
   given = reference_of(subject)
-  others = {'reference': given.name, 'fingerprint': given.fingerprint}
-  found = kept_part(subject, name, keys, figures, lambda: measure(subject, given), files, others)
+  found = kept_part(subject, name, keys, figures, lambda: measure(subject, given), [given.file, *files])
   return {'reference': given.name, 'reference_is': given.words} | found
 
 
@@ -92,7 +92,7 @@ def encoder(subject: Subject) -> dict:
   needs_latents(subject)
   needs_classifiers(subject)
   keys = ('num_images', 'methods')
-  files = [classifier_file(subject, method) for method in subject.methods]
+  files = [subject.classifier_file(method) for method in subject.methods]
   return with_reference(subject, 'encoder', keys, ['encoder'], reconstructions.measure, files)
 
 
@@ -120,14 +120,9 @@ def needs_latents(subject: Subject) -> None:
 
 def needs_classifiers(subject: Subject, methods: tuple[str, ...] = ()) -> None:
   for method in methods or subject.methods:
-    file = classifier_file(subject, method)
+    file = subject.classifier_file(method)
     if not file.exists():
       raise Unavailable(f'{file} is missing: run the stage train first')
-
-
-def classifier_file(subject: Subject, method: str) -> Path:
-  """Of a method's classifier that is measured: of several seeds, the first's."""
-  return subject.experiment.classifier_file(subject.experiment.classifiers(method)[0])
 
 
 def attack(subject: Subject) -> dict:
@@ -145,7 +140,7 @@ def attack(subject: Subject) -> dict:
       ('num_attacked', 'restarts', 'steps', 'epsilons'),
       [],
       functools.partial(strength.measure, method),
-      [classifier_file(subject, method), results],
+      [subject.classifier_file(method), results],
     )
   found = {'axes': strength.axes, 'methods': measured}
   diagnostic_charts.save_strength(subject.folder / 'attack.png', found)
@@ -160,7 +155,6 @@ def kept_part(
   figures: list[str],
   measure: Callable[[], dict],
   files: Iterable[Path] = (),
-  others: dict[str, Any] | None = None,
 ) -> dict:
   """What a part found: from its file where that was made of the same files and settings and has its figures.
 
@@ -171,12 +165,10 @@ def kept_part(
     figures: that `measure` draws.
     measure: makes the part.
     files: on which it depends besides the generator and the latents.
-    others: what else it depends on.
   """
   interruption.check()
   file = subject.folder / 'parts' / f'{name}.json'
-  settings = {key: subject.settings[key] for key in keys} | (others or {})
-  settings['made_of'] = checksums(subject, files)
+  settings = {key: subject.settings[key] for key in keys} | {'made_of': checksums(subject, files)}
   settings = json.loads(json.dumps(settings))  # As they are read again.
   if file.exists() and all((subject.folder / f'{figure}.png').exists() for figure in figures):
     kept = read_json(file)
@@ -190,11 +182,11 @@ def kept_part(
 
 
 def checksums(subject: Subject, files: Iterable[Path]) -> dict[str, int]:
-  """Of the generator, the latents and these files, as far as they are there, by path in the run's folder."""
+  """Of the generator, the latents and these files, as far as they exist, by path from the run's folder."""
   experiment = subject.experiment
   latents = [experiment.latents_file(part) for part in ('train', subject.attacked_part)]
   return {
-    str(file.relative_to(experiment.workdir.path)): zlib.crc32(file.read_bytes())
+    os.path.relpath(file, experiment.workdir.path): zlib.crc32(file.read_bytes())
     for file in (experiment.generator_file, *latents, *files)
     if file.exists()
   }

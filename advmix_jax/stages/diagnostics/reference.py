@@ -8,7 +8,6 @@ that they show their label.
 
 import functools
 import shutil
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -45,12 +44,12 @@ class Reference(NamedTuple):
   Attributes:
     name: recoloured, a method of the run, or a folder.
     predict: `images [N, H, W, 3] uint8 -> [N]` int.
-    fingerprint: of its parameters.
+    file: of its parameters.
   """
 
   name: str
   predict: Callable[[np.ndarray], np.ndarray]
-  fingerprint: int
+  file: Path
 
   @property
   def words(self) -> str:
@@ -93,7 +92,7 @@ def load(subject: Subject) -> Reference:
   if name == RECOLOURED:
     return made(subject, name, config, trained_file(subject), 'cnn')
   if name in config.train.methods:
-    file = subject.experiment.classifier_file(subject.experiment.classifiers(name)[0])
+    file = subject.classifier_file(name)
     require(file, 'train')
     return made(subject, name, config, file, config.train.classifier)
   file, theirs = in_folder(Path(name))
@@ -136,7 +135,7 @@ def made(subject: Subject, name: str, config: ConfigDict, file: Path, kind: str)
 
     return batched.in_batches(of_batch, images, subject.batch_size)
 
-  return Reference(name, predict, zlib.crc32(file.read_bytes()))
+  return Reference(name, predict, file)
 
 
 def trained_file(subject: Subject) -> Path:

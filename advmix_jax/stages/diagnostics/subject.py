@@ -1,6 +1,7 @@
 """What all diagnostics look at: images and latents drawn by the run's seed, and programs compiled once."""
 
 import functools
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -81,6 +82,10 @@ class Subject:
     """The methods whose classifiers are measured, in the order of `diagnose.methods`."""
     trained = tuple(self.experiment.config.train.methods)
     return tuple(name for name in self.settings.methods if name in trained) or trained[:1]
+
+  def classifier_file(self, method: str) -> Path:
+    """Of a method's classifier that is measured: of several seeds, the first's."""
+    return self.experiment.classifier_file(self.experiment.classifiers(method)[0])
 
   def classifier(self, method: str) -> PyTree:
     """Parameters of a method's classifier; of several seeds, of the first."""
