@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from advmix_jax import threads
-from advmix_jax.models import conv
+from advmix_jax.models import conv, resampling
 from tests.convolutions import assert_same_value_and_gradients, forms_in_a_loop, plain_conv
 from tests.tiny import normal
 
@@ -49,8 +49,8 @@ CASES = {
   'k3': (conv.conv2d, plain, (2, 6, 6, 3), (3, 3, 3, 4)),
   'k3, odd size': (conv.conv2d, plain, (2, 7, 5, 3), (3, 3, 3, 2)),
   'k3 on one pixel': (conv.conv2d, plain, (2, 1, 1, 3), (3, 3, 3, 2)),
-  'upsample': (conv.upsample_conv, plain_upsample, (2, 4, 3, 3), (3, 3, 3, 4)),
-  'downsample': (conv.downsample_conv, plain_downsample, (2, 6, 4, 3), (3, 3, 3, 4)),
+  'upsample': (resampling.upsample_conv, plain_upsample, (2, 4, 3, 3), (3, 3, 3, 4)),
+  'downsample': (resampling.downsample_conv, plain_downsample, (2, 6, 4, 3), (3, 3, 3, 4)),
 }
 
 
@@ -95,7 +95,7 @@ def test_the_kernel_gradient_can_be_differentiated_again():
   np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('fn', [conv.conv2d, conv.upsample_conv, conv.downsample_conv])
+@pytest.mark.parametrize('fn', [conv.conv2d, resampling.upsample_conv, resampling.downsample_conv])
 def test_vmap_is_a_loop(fn):
   x, kernel = normal(0, 3, 2, 4, 4, 2), normal(1, 3, 3, 2, 3)
 
@@ -112,23 +112,6 @@ def test_vmap_is_a_loop(fn):
 
 @pytest.mark.usefixtures('has_one_each')
 @pytest.mark.skipif(jax.default_backend() != 'cpu', reason='the layer is plain lax on accelerators')
-@pytest.mark.parametrize('fn', [conv.conv2d, conv.upsample_conv, conv.downsample_conv])
+@pytest.mark.parametrize('fn', [conv.conv2d, resampling.upsample_conv, resampling.downsample_conv])
 def test_gradients_in_a_loop_keep_the_form_that_has_a_fast_kernel(fn):
   assert forms_in_a_loop(fn) == {'b01f_01io->b01f'}
-
-
-def test_max_pool_is_the_maximum_of_each_block():
-  x = np.random.default_rng(0).standard_normal((2, 4, 6, 3)).astype(np.float32)
-  blocks = x.reshape(2, 2, 2, 3, 2, 3)
-  np.testing.assert_array_equal(conv.max_pool(jnp.asarray(x)), blocks.max((2, 4)))
-  gradient = jax.grad(lambda x: jnp.sum(conv.max_pool(x)))(jnp.asarray(x))
-  is_largest = blocks == blocks.max((2, 4), keepdims=True)
-  np.testing.assert_array_equal(gradient, is_largest.reshape(x.shape))
-
-
-def test_blur_is_the_binomial_filter_with_zero_padding():
-  x = np.random.default_rng(0).standard_normal((2, 5, 4, 3)).astype(np.float32)
-  padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-  weights = np.outer([1, 2, 1], [1, 2, 1]) / 16
-  expected = sum(weights[a, b] * padded[:, a : a + 5, b : b + 4] for a in range(3) for b in range(3))
-  np.testing.assert_allclose(conv.blur(jnp.asarray(x)), expected, rtol=1e-5, atol=1e-6)

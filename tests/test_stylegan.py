@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from advmix_jax import mixing
-from advmix_jax.models import conv
+from advmix_jax.models import resampling
 from advmix_jax.models.decoder import generator_decoder, init_generator
 from advmix_jax.models.discriminator import Discriminator, init_discriminator
 from advmix_jax.models.growing import at_lod, lod_of
@@ -191,7 +191,9 @@ def test_the_flipped_upsampling_convolution_is_the_fused_transposed_one():
   for i in range(3):
     for j in range(3):
       out[2 * i : 2 * i + 4, 2 * j : 2 * j + 4] += np.einsum('c,abco->abo', x[i, j], k4)
-  found = conv.upsample_conv(jnp.asarray(x[None], jnp.float32), jnp.asarray(kernel[::-1, ::-1], jnp.float32))
+  found = resampling.upsample_conv(
+    jnp.asarray(x[None], jnp.float32), jnp.asarray(kernel[::-1, ::-1], jnp.float32)
+  )
   np.testing.assert_allclose(found[0], out[1:7, 1:7], rtol=1e-4, atol=1e-5)
 
 

@@ -186,9 +186,18 @@ def flops(equation: Any) -> float:
 
 
 def _is_convolution(equation: Any) -> bool:
-  """One of those of `models/conv` or their kernel gradients: two arrays of four axes to one."""
+  """One of those of `models/conv` or their kernel gradients: two arrays of four axes to one.
+
+  Those of `models/resampling` look alike; they call one of these, or have a stride along the height.
+  """
   arrays = [v.aval for v in (*equation.invars, *equation.outvars)]
-  return equation.primitive.name == 'custom_vjp_call' and [a.ndim for a in arrays] == [4, 4, 4]
+  if equation.primitive.name != 'custom_vjp_call' or [a.ndim for a in arrays] != [4, 4, 4]:
+    return False
+  return not any(
+    _is_convolution(e) or e.params.get('window_strides', (1,))[0] > 1
+    for program in _inner(equation)
+    for e in program.eqns
+  )
 
 
 def _needed(jaxpr: Any) -> list[Any]:

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.linen import initializers
 
-from advmix_jax.models import conv
+from advmix_jax.models import conv, resampling
 from advmix_jax.models.layers import Dtype, along_channels, at_least_float32
 from advmix_jax.types import Array
 
@@ -34,7 +34,7 @@ class TruncatedVGG(nn.Module):
       bias = self.param(f'bias_{i}', initializers.zeros, (features,))
       x = nn.relu(at_least_float32(conv.conv2d(x, kernel)) + along_channels(bias, 4)).astype(self.dtype)
       if i % 2:
-        x = conv.max_pool(x)
+        x = resampling.max_pool(x)
     return nn.Dense(self.num_classes, name='dense')(at_least_float32(x.reshape(x.shape[0], -1)))
 
 

@@ -6,9 +6,6 @@ left is `b01f_01oi->b01f`, and that falls to a naive kernel, many times slower. 
 writes the canonical form itself, behind a barrier. It is closed under differentiation (its two gradients are
 the same two functions again), so second derivatives, as in R1, keep the fast path as well.
 Forward-mode differentiation is not supported on CPU. Accelerators take plain `lax`.
-
-`upsample_conv` and `downsample_conv` are nearest-neighbour upsampling before, and 2x2 averaging after, a 3x3
-convolution. Both are written as one 2x2 convolution, with 4/9 of the multiplications.
 """
 
 import functools
@@ -100,8 +97,12 @@ _conv.defvjp(_conv_fwd, _conv_bwd)
 
 def _input_gradient(g: Array, kernel: Array, padding: Padding) -> Array:
   last = kernel.shape[0] - 1
-  turned = jnp.transpose(kernel[::-1, ::-1], (0, 1, 3, 2))
-  return _conv(g, turned, (last - padding[0], last - padding[1]))
+  return _conv(g, turned(kernel), (last - padding[0], last - padding[1]))
+
+
+def turned(kernel: Array) -> Array:
+  """Of the convolution that is the gradient of that with `kernel`."""
+  return jnp.transpose(kernel[::-1, ::-1], (0, 1, 3, 2))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -165,99 +166,3 @@ def _kernel_gradient_bwd(padding, residuals, kernel):
 
 
 _kernel_gradient.defvjp(_kernel_gradient_fwd, _kernel_gradient_bwd)
-
-
-def upsample_conv(x: Array, kernel: Array) -> Array:
-  """3x3 convolution of `x` after each of its pixels was repeated in a 2x2 block.
-
-  Args:
-    x: `[B, H, W, I]`.
-    kernel: `[3, 3, I, O]`.
-
-  Returns:
-    `[B, 2H, 2W, O]`. Even output rows see inputs (i-1, i) through the kernel rows (0, 1+2), odd ones
-    (i, i+1) through (0+1, 2); columns alike.
-  """
-  batch, height, width, _ = x.shape
-  features = kernel.shape[3]
-  rows = [jnp.stack([kernel[0], kernel[1] + kernel[2]]), jnp.stack([kernel[0] + kernel[1], kernel[2]])]
-  phases = [
-    jnp.stack([k[:, 0], k[:, 1] + k[:, 2]], axis=1)
-    if even
-    else jnp.stack([k[:, 0] + k[:, 1], k[:, 2]], axis=1)
-    for k in rows
-    for even in (True, False)
-  ]
-  y = conv2d(x, jnp.concatenate(phases, axis=3), (1, 1))
-  y = y.reshape(batch, height + 1, width + 1, 2, 2, features)
-  y = jnp.stack(
-    [jnp.stack([y[:, a : a + height, b : b + width, a, b] for b in (0, 1)], axis=3) for a in (0, 1)], axis=2
-  )  # [B, H, 2, W, 2, O]
-  return y.reshape(batch, 2 * height, 2 * width, features)
-
-
-def downsample_conv(x: Array, kernel: Array) -> Array:
-  """3x3 convolution of `x`, followed by the mean of each 2x2 block.
-
-  Args:
-    x: `[B, H, W, I]`, H and W even.
-    kernel: `[3, 3, I, O]`.
-
-  Returns:
-    `[B, H/2, W/2, O]`: a 4x4 convolution of stride 2, as a 2x2 one over 2x2 blocks stacked into channels.
-  """
-  batch, height, width, channels = x.shape
-  wide = jnp.stack([kernel[0], kernel[0] + kernel[1], kernel[1] + kernel[2], kernel[2]]) / 2
-  wide = jnp.stack([wide[:, 0], wide[:, 0] + wide[:, 1], wide[:, 1] + wide[:, 2], wide[:, 2]], axis=1) / 2
-  wide = wide.reshape(2, 2, 2, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5).reshape(2, 2, 4 * channels, -1)
-  blocks = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-  blocks = blocks.reshape(batch, height // 2 + 1, 2, width // 2 + 1, 2, channels)
-  blocks = blocks.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2 + 1, width // 2 + 1, 4 * channels)
-  return conv2d(blocks, wide, (0, 0))
-
-
-@jax.custom_vjp
-def blur(x: Array) -> Array:
-  """Depthwise 3x3 filter `outer([1, 2, 1]) / 16`, zero padding, as sums of shifted images.
-
-  The filter is symmetric, so its gradient is itself.
-  """
-
-  def along(x: Array, axis: int) -> Array:
-    size = x.shape[axis]
-    x = jnp.pad(x, [(1, 1) if a == axis else (0, 0) for a in range(x.ndim)])
-    part = functools.partial(lax.slice_in_dim, x, axis=axis)
-    return (part(0, size) + part(2, size + 2)) * 0.25 + part(1, size + 1) * 0.5
-
-  return along(along(x, 1), 2)
-
-
-blur.defvjp(lambda x: (blur(x), None), lambda _, g: (blur(g),))
-
-
-def upsample_nearest(x: Array, factor: int) -> Array:
-  """Each pixel of `x [B, H, W, C]` repeated in a block of `factor` x `factor`."""
-  if factor == 1:
-    return x
-  batch, height, width, channels = x.shape
-  blocks = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, factor, width, factor, channels))
-  return blocks.reshape(batch, height * factor, width * factor, channels)
-
-
-def downsample_mean(x: Array, factor: int) -> Array:
-  """The mean of each block of `factor` x `factor` pixels of `x [B, H, W, C]`, which the factor divides."""
-  if factor == 1:
-    return x
-  batch, height, width, channels = x.shape
-  blocks = x.reshape(batch, height // factor, factor, width // factor, factor, channels)
-  return jnp.mean(blocks, axis=(2, 4))
-
-
-def max_pool(x: Array) -> Array:
-  """2x2 maximum, stride 2, `[B, H, W, C]` to `[B, H//2, W//2, C]`: an odd last row or column is dropped.
-
-  As a maximum of four strided slices: the gradient of `lax.reduce_window` is much slower on CPU.
-  """
-  top, bottom = x[:, :-1:2], x[:, 1::2]
-  rows = jnp.maximum(top, bottom)
-  return jnp.maximum(rows[:, :, :-1:2], rows[:, :, 1::2])

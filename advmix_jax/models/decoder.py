@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from advmix_jax.models import conv
+from advmix_jax.models import resampling
 from advmix_jax.models.growing import Lod
 from advmix_jax.models.mapping import split_label
 from advmix_jax.models.noise import draw_noise
@@ -87,6 +87,6 @@ def resize(images: Array, resolution: int) -> Array:
   """
   size = images.shape[1]
   if resolution <= size:
-    return conv.downsample_mean(images, size // resolution)
+    return resampling.downsample_mean(images, size // resolution)
   shape = (images.shape[0], resolution, resolution, images.shape[3])
   return jax.image.resize(images, shape, 'bilinear')

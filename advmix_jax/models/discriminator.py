@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from advmix_jax.models import conv
+from advmix_jax.models import resampling
 from advmix_jax.models.growing import Lod, fade, is_fading, resolve_lod
 from advmix_jax.models.layers import Conv, Dense, Dtype, at_least_float32, leaky_relu, recomputed
 from advmix_jax.models.mapping import given_labels
@@ -100,7 +100,7 @@ class Discriminator(nn.Module):
     """
     own = 0.0 if self.is_initializing() else self.lod  # Every layer is initialised.
     lod = resolve_lod(lod, own, self.structure, len(self.fmaps))
-    images = conv.downsample_mean(images, 2**lod.floor)
+    images = resampling.downsample_mean(images, 2**lod.floor)
     x = self._from_rgb(images, lod.floor).astype(self.dtype)
     activations = {}
     for k in range(lod.floor, len(self.convs)):
@@ -108,9 +108,9 @@ class Discriminator(nn.Module):
       activation, x = block(self, x)
       activations[f'block_{activation.shape[1]}'] = at_least_float32(activation)
       if self.is_initializing() and self.structure == 'linear':
-        self._from_rgb(conv.downsample_mean(images, 2 ** (k + 1)), k + 1)
+        self._from_rgb(resampling.downsample_mean(images, 2 ** (k + 1)), k + 1)
       if k == lod.floor and is_fading(lod):
-        x = fade(x, self._from_rgb(conv.downsample_mean(images, 2), k + 1), lod)
+        x = fade(x, self._from_rgb(resampling.downsample_mean(images, 2), k + 1), lod)
       x = x.astype(self.dtype)
     activations['block_4'] = at_least_float32(x)
     return activations
@@ -118,7 +118,7 @@ class Discriminator(nn.Module):
   def _block(self, k: int, x: Array) -> tuple[Array, Array]:
     """What a resolution makes of `x`, and that at half the size; the latter in float32."""
     x = self._activate(self.convs[k](x)).astype(self.dtype)
-    return x, self._activate(self.downs[k](conv.blur(x) if self.blur else x))
+    return x, self._activate(self.downs[k](resampling.blur(x) if self.blur else x))
 
   def __call__(
     self, images: Array, labels: Array | None = None, axis_name: str | None = None, lod: Lod | None = None

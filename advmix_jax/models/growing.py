@@ -9,7 +9,7 @@ import math
 
 import flax.struct
 
-from advmix_jax.models import conv
+from advmix_jax.models import resampling
 from advmix_jax.types import Array
 
 STRUCTURES = ('fixed', 'linear')
@@ -72,7 +72,7 @@ def at_lod(images: Array, lod: Lod) -> Array:
     `[B, R, R, C]`: reduced by means of blocks to the present resolution, faded with their own half
     resolution, and repeated to R pixels.
   """
-  x = conv.downsample_mean(images, 2**lod.floor)
+  x = resampling.downsample_mean(images, 2**lod.floor)
   if is_fading(lod) and x.shape[1] > 1:
-    x = fade(x, conv.upsample_nearest(conv.downsample_mean(x, 2), 2), lod)
-  return conv.upsample_nearest(x, 2**lod.floor)
+    x = fade(x, resampling.upsample_nearest(resampling.downsample_mean(x, 2), 2), lod)
+  return resampling.upsample_nearest(x, 2**lod.floor)

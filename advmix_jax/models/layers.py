@@ -7,15 +7,17 @@ Every network has a `dtype`, of the operands and results of its convolutions and
 Parameters, dense layers, biases, noise, styles, statistics, images and scores are float32 whatever it is.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from flax.linen import initializers
 
-from advmix_jax.models import conv
+from advmix_jax.models import conv, resampling
 from advmix_jax.types import Array
 
 SQRT2 = math.sqrt(2.0)
@@ -32,9 +34,42 @@ def recomputed(fn: Callable, module: Any) -> Callable:
   return nn.remat(fn) if module.remat and not module.is_initializing() else fn
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def leaky_relu(x: Array, slope: float = 0.2) -> Array:
-  """`max(x, slope x)`; slope 0 is the plain rectifier."""
+  """`max(x, slope x)`; slope 0 is the plain rectifier. The derivative at 0 is the slope."""
   return jnp.maximum(x, slope * x)
+
+
+@leaky_relu.defjvp
+def _leaky_relu_jvp(slope, primals, tangents):
+  # By the sign of y, which the next layer needs too: a backward pass does not keep x.
+  (x,), (dx,) = primals, tangents
+  y = leaky_relu(x, slope)
+  return y, jnp.where(y > 0, dx, slope * dx)
+
+
+@jax.custom_jvp
+def instance_norm(x: Array) -> Array:
+  """Each channel of each image of `x [B, H, W, C]` with mean 0 and variance 1."""
+  return _normalised(x)[0]
+
+
+@instance_norm.defjvp
+def _instance_norm_jvp(primals, tangents):
+  # In terms of y, which is needed anyway: a backward pass keeps neither x nor what is between.
+  (x,), (dx,) = primals, tangents
+  y, scale = _normalised(x)
+  return y, scale * (dx - _spatial_mean(dx) - y * _spatial_mean(y * dx))
+
+
+def _normalised(x: Array) -> tuple[Array, Array]:
+  x = x - _spatial_mean(x)
+  scale = jax.lax.rsqrt(_spatial_mean(jnp.square(x)) + 1e-8)
+  return x * scale, scale
+
+
+def _spatial_mean(x: Array) -> Array:
+  return jnp.mean(x, axis=(1, 2), keepdims=True)
 
 
 def along_channels(vector: Array, ndim: int) -> Array:
@@ -87,5 +122,5 @@ class Conv(nn.Module):
     bias = self.param('bias', initializers.zeros, (self.features,))
     weight = weight * (self.gain / math.sqrt(math.prod(shape[:3])))
     x = x.astype(self.dtype)
-    y = conv.downsample_conv(x, weight) if self.downsample else conv.conv2d(x, weight)
+    y = resampling.downsample_conv(x, weight) if self.downsample else conv.conv2d(x, weight)
     return at_least_float32(y) + along_channels(bias, y.ndim)

@@ -10,11 +10,10 @@ import functools
 import math
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from flax.linen import initializers
 
-from advmix_jax.models import conv
+from advmix_jax.models import conv, resampling
 from advmix_jax.models.growing import Lod, fade, is_fading, resolve_lod
 from advmix_jax.models.layers import (
   SQRT2,
@@ -23,6 +22,7 @@ from advmix_jax.models.layers import (
   Dtype,
   along_channels,
   at_least_float32,
+  instance_norm,
   leaky_relu,
   recomputed,
 )
@@ -78,15 +78,13 @@ class StyledLayer(nn.Module):
     else:
       kernel = self.weight * (SQRT2 / math.sqrt(9 * self.in_channels))
       if self.upsample:
-        x = conv.upsample_conv(x, kernel[::-1, ::-1] if self.flipped else kernel)
-        x = conv.blur(x) if self.blur else x
+        x = resampling.upsample_conv(x, kernel[::-1, ::-1] if self.flipped else kernel)
+        x = resampling.blur(x) if self.blur else x
       else:
         x = conv.conv2d(x, kernel)
     x = at_least_float32(x) + noise * along_channels(self.noise_weight, 4)
     x = leaky_relu(x + along_channels(self.bias, 4), self.slope)
-    x = x - jnp.mean(x, axis=(1, 2), keepdims=True)
-    x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=(1, 2), keepdims=True) + 1e-8)
-    return x.astype(self.dtype)
+    return instance_norm(x).astype(self.dtype)
 
   def style(self, x: Array, w: Array) -> Array:
     """Scales and shifts each channel of `x [1 or B, R, R, C]` as the row `w [B, D]` says."""
@@ -231,10 +229,10 @@ class StyleGAN(nn.Module):
     if i == last:
       image = self._rgb(x, lod.floor)
       image = fade(image, trunk['rgb'], lod) if 'rgb' in trunk else image
-      return {'image': conv.upsample_nearest(image, 2**lod.floor)}
+      return {'image': resampling.upsample_nearest(image, 2**lod.floor)}
     following = {'features': self.layers[i + 1].features(x, noise[i + 1])}
     if i == last - 2 and is_fading(lod):
-      return following | {'rgb': conv.upsample_nearest(self._rgb(x, lod.floor + 1), 2)}
+      return following | {'rgb': resampling.upsample_nearest(self._rgb(x, lod.floor + 1), 2)}
     return following | ({'rgb': trunk['rgb']} if 'rgb' in trunk else {})
 
   def _resolve(self, lod: Lod | None) -> Lod:

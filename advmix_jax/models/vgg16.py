@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from advmix_jax.models import conv
+from advmix_jax.models import conv, resampling
 from advmix_jax.models.layers import Dtype, at_least_float32
 from advmix_jax.types import Array, PyTree
 
@@ -83,7 +83,7 @@ def vgg16_features(
     if len(found) == len(set(layers)):
       break
     if name in POOLS:
-      x = conv.max_pool(x)
+      x = resampling.max_pool(x)
     else:
       x = at_least_float32(conv.conv2d(x, params[name]['weight']))
       x = jax.nn.relu(x + params[name]['bias'][None, None, None]).astype(dtype)
