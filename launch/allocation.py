@@ -5,8 +5,9 @@ import platform
 import sys
 
 TUNABLES = 'GLIBC_TUNABLES'
-# Large pages; and what is freed is kept: by default every buffer of a step would go back to the system.
-SETTINGS = ('hugetlb=1', 'mmap_max=0', f'trim_threshold={1 << 40}')
+# Large pages; and what is freed is kept: by default every buffer of a step would go back to the system, and
+# what a thread has beyond its first 64 MiB, which is as much as glibc gives it at once.
+SETTINGS = ('hugetlb=1', 'mmap_max=0', f'trim_threshold={1 << 40}', f'top_pad={64 << 20}')
 
 
 def tune_malloc() -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -36,22 +35,33 @@ def run(tmp_path, environment):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='glibc alone has this setting')
 def test_the_program_begins_anew_once_with_the_same_arguments(tmp_path):
-  settings = ('hugetlb=1', 'mmap_max=0', 'trim_threshold=1099511627776')
+  settings = ('hugetlb=1', 'mmap_max=0', 'trim_threshold=1099511627776', 'top_pad=67108864')
   assert run(tmp_path, {}) == (2, ':'.join(f'glibc.malloc.{setting}' for setting in settings))
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='glibc alone has this setting')
-def test_large_buffers_are_not_given_back_to_the_system(tmp_path):
-  """Counted in page faults: those of a second buffer as large as the first, which was freed."""
-  size, page = 256 << 20, resource.getpagesize()
+@pytest.mark.parametrize(
+  'in_thread, count, size', [(False, 1, 256 << 20), (True, 2000, 1 << 16)], ids=['a large one', "a thread's"]
+)
+def test_buffers_are_not_given_back_to_the_system(tmp_path, in_thread, count, size):
+  """Counted in page faults: those of buffers as large as the first ones, which were freed."""
   _, tunables = run(tmp_path, {})
   program = f"""
-import resource
+import resource, threading
 def faults():
   before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-  bytearray({size})[::{page}] = bytes({size // page})
+  buffers = [bytearray({size}) for _ in range({count})]
+  for buffer in buffers:
+    buffer[::4096] = bytes(len(buffer) // 4096)
   return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-print(faults(), faults())
+def measure():
+  print(faults(), faults())
+if {in_thread}:
+  thread = threading.Thread(target=measure)
+  thread.start()
+  thread.join()
+else:
+  measure()
 """
   environment = os.environ | {'GLIBC_TUNABLES': tunables}
   done = subprocess.run([sys.executable, '-c', program], env=environment, capture_output=True, check=True)
