@@ -147,8 +147,11 @@ class Discriminator(nn.Module):
 
   def _from_rgb(self, images: Array, lod: int) -> Array:
     """The input layer of a resolution, counted from the highest."""
-    layer = self.from_rgb if lod == 0 else self.from_rgb_lod[str(lod)]
-    return self._activate(layer(images))
+
+    def layer(model: Discriminator, images: Array) -> Array:
+      return model._activate((model.from_rgb if lod == 0 else model.from_rgb_lod[str(lod)])(images))
+
+    return recomputed(layer, self)(self, images)
 
 
 def init_discriminator(key: Array, model: Discriminator, image_shape: tuple[int, int, int]) -> PyTree:
