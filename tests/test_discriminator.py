@@ -1,11 +1,12 @@
-"""What of StyleGAN 1's discriminator mixes the examples of a batch, and what does not."""
+"""What of a discriminator mixes the examples of a batch, and what does not."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advmix_jax.models.discriminator import Discriminator, minibatch_stddev
+from advmix_jax.models.discriminator import Discriminator, block_names, minibatch_stddev
+from advmix_jax.models.discriminator2 import Discriminator2
 from tests import tiny
 from tests.tiny import normal
 
@@ -31,13 +32,16 @@ def test_a_batch_that_the_groups_do_not_divide_is_refused():
     minibatch_stddev(jnp.zeros((6, 2, 2, 1)), 4)
 
 
-def test_features_of_the_discriminator_do_not_mix_examples_but_its_score_does():
-  model = Discriminator(fmaps=(4, 3))
+@pytest.mark.parametrize('kind', [Discriminator, Discriminator2])
+def test_features_of_a_discriminator_do_not_mix_examples_but_its_score_does(kind):
+  """They have the same names and sizes for both."""
+  model = kind(fmaps=(4, 3))
   images = normal(0, 4, 8, 8, 3)
   params = tiny.random_params(jax.eval_shape(lambda: model.init(jax.random.key(0), images)), 0)
   run = jax.jit(lambda x: (model.apply(params, x, method='features'), model.apply(params, x)))
   features, scores = run(images)
   assert {name: x.shape for name, x in features.items()} == {'block_8': (4, 8, 8, 3), 'block_4': (4, 4, 4, 4)}
+  assert set(features) == set(block_names(8))
   changed, changed_scores = run(images.at[1].set(0.0))
   for name in features:
     np.testing.assert_array_equal(np.delete(features[name], 1, axis=0), np.delete(changed[name], 1, axis=0))

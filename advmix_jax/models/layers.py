@@ -36,7 +36,7 @@ def recomputed(fn: Callable, module: Any) -> Callable:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def leaky_relu(x: Array, slope: float = 0.2) -> Array:
-  """`max(x, slope x)`; slope 0 is the plain rectifier. The derivative at 0 is the slope."""
+  """`max(x, slope x)`, slope in [0, 1]; 0 is the plain rectifier. The derivative at 0 is the slope."""
   return jnp.maximum(x, slope * x)
 
 

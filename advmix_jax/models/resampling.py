@@ -42,8 +42,8 @@ def downsample_conv(x: Array, kernel: Array) -> Array:
   return _downsample(x, kernel) if jax.default_backend() == 'cpu' else _downsample_by_blocks(x, kernel)
 
 
-# On CPU a convolution of stride 2 saves the copies that rearrange pixels. What it has no fast gradient for
-# is taken from the forms without a stride.
+# On CPU a convolution of stride 2 saves the copies that rearrange pixels. Its own gradients have no fast
+# kernel; they are those of the forms without a stride.
 
 
 @jax.custom_vjp
