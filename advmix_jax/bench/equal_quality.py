@@ -6,6 +6,7 @@ batches for all steps, with the same networks, images and weights of the losses.
 
 import functools
 import statistics
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,6 +25,7 @@ from advmix_jax.workdir import read_metrics
 
 NAME = 'encoder_equal_quality'
 GROWTH = 1.25  # Of the number of our steps, from the run's own, until they are enough.
+PRECISION = 0.04  # Of the fewest steps: each try is a program of its own to compile.
 
 
 def equal_quality(
@@ -31,7 +33,8 @@ def equal_quality(
 ) -> dict[str, Any]:
   """Measures the case and prints a line; the figures are those of the other cases.
 
-  Our steps grow from the run's number until our median error is at most that of the paper's way.
+  Our steps are the fewest, from the run's own number on, with which our median error is at most that of the
+  paper's way.
 
   Args:
     experiment: a run whose generator and start are trained.
@@ -65,14 +68,17 @@ def equal_quality(
   shared = parallel.replicate(shared)
   num_slots = min(experiment.config.encode.batch_size, num_images)
   settings = encode_loss.encode_settings(experiment)
-  while True:
-    encoder = encode.Encoder(experiment, features_fn, settings, num_slots)
+
+  def ours(num_steps: int) -> tuple[encode.Encoder, np.ndarray, np.ndarray]:
+    """The encoder of so many steps, its errors and the steps it took, each [num_images]."""
+    encoder = encode.Encoder(experiment, features_fn, settings._replace(num_steps=num_steps), num_slots)
     pieces = [found for _, found in encoder(shared, part, range(num_images))]
     error, taken = (np.concatenate([getattr(found, k) for found in pieces]) for k in ('error', 'taken'))
-    print(f'{settings.num_steps} steps: median error {np.median(error):.5f}, wanted {wanted:.5f}', flush=True)
-    if np.median(error) <= wanted or settings.num_steps >= encode_steps:
-      break
-    settings = settings._replace(num_steps=min(int(settings.num_steps * GROWTH) + 1, encode_steps))
+    print(f'{num_steps} steps: median error {np.median(error):.5f}, wanted {wanted:.5f}', flush=True)
+    return encoder, error, taken
+
+  num_steps = fewest_steps(lambda n: bool(np.median(ours(n)[1]) <= wanted), settings.num_steps, encode_steps)
+  encoder, error, taken = ours(num_steps)
 
   runs = [lambda: list(encoder(shared, part, range(num_images)))]
   theirs = None
@@ -111,13 +117,29 @@ def equal_quality(
     'reached': bool(np.median(error) <= wanted),
     'median_error': float(np.median(error)),
     'plain_median_error': wanted,  # By the plain loop in jax, which does what PyTorch does.
-    'steps': settings.num_steps,
+    'steps': num_steps,
     'mean_steps_taken': float(taken.mean()),
     'plain_steps': encode_steps,
     'start_seconds_per_image': start_seconds(experiment),
   }
   print(f'{NAME:20} {in_words(figures, described)}', flush=True)
   return figures | described
+
+
+def fewest_steps(enough: Callable[[int], bool], first: int, most: int) -> int:
+  """The fewest steps from `first` to `most` that are `enough`, to `PRECISION`; `most` where none are."""
+  too_few, steps = None, first
+  while not enough(steps):
+    if steps >= most:
+      return most
+    too_few, steps = steps, min(int(steps * GROWTH) + 1, most)
+  while too_few is not None and steps - too_few > PRECISION * steps:
+    middle = (too_few + steps) // 2
+    if enough(middle):
+      steps = middle
+    else:
+      too_few = middle
+  return steps
 
 
 def check_comparable(experiment: Experiment, num_images: int) -> None:

@@ -32,9 +32,8 @@ def load_tree(path: Path, template: PyTree) -> PyTree:
   try:
     found = safetensors.numpy.load_file(path)
   except (OSError, TypeError, ValueError, AttributeError, safetensors.SafetensorError) as error:
-    raise BadInputError(
-      f'{path} cannot be read as safetensors ({error}); delete it to have it made again'
-    ) from error
+    problem = f'{path} cannot be read as safetensors ({error})'
+    raise BadInputError(f'{problem}; if a run made it there, delete it to have it made again') from error
   expected = _named(template)
   for name in sorted(found.keys() | expected.keys()):
     shapes = [x[name].shape if name in x else 'absent' for x in (found, expected)]
