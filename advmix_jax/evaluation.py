@@ -3,6 +3,9 @@
 An example counts as broken only if its variant, stored as uint8 and read again, is misclassified.
 Starting from the original, an image that is already misclassified is broken, so accuracy under perturbation
 never exceeds clean accuracy on the images that are attacked.
+
+Any restart that breaks an example settles it, so those whose start does best go first (`by_score`): most
+examples that break do so within a few steps of their first.
 """
 
 import dataclasses
@@ -37,50 +40,66 @@ class Search:
   """Where the attack of a data set stands, on the host; changed as it goes on.
 
   Attributes:
-    num_restarts: Nr.
-    broken_by: `[N]` int64, the first restart that broke the example; -1 = broken before, Nr = by none yet.
+    order: `[N, Nr]` int32, each example's restarts in the order in which they run. The place of a restart
+      in it is its rank.
+    broken_by: `[N]` int64, the first rank that broke the example; -1 = broken before, Nr = by none yet.
     images: `[N, H, W, C]` uint8, as in `Broken`.
-    held: `[S]` bool, the slots that have a pair.
+    held: `[S]` bool, the slots that have a pair of example and rank.
     example: `[S]` int32, of the pair.
-    restart: `[S]` int32, of the pair.
-    taken: pairs that have been given to a slot or passed over, of all `N * num_restarts` in their order.
+    rank: `[S]` int32, of the pair.
+    taken: pairs that have been given to a slot or passed over, of all `N * Nr` in their order.
   """
 
-  num_restarts: int
+  order: np.ndarray
   broken_by: np.ndarray
   images: np.ndarray
   held: np.ndarray
   example: np.ndarray
-  restart: np.ndarray
+  rank: np.ndarray
   taken: int = 0
 
+  @property
+  def num_restarts(self) -> int:
+    """Nr."""
+    return self.order.shape[1]
 
-def begin(originals: np.ndarray, already_broken: np.ndarray, num_restarts: int, num_slots: int) -> Search:
+  @property
+  def restart(self) -> np.ndarray:
+    """`[S]` int32, of the pair that each slot has."""
+    return self.order[self.example, self.rank]
+
+
+def by_score(scores: np.ndarray) -> np.ndarray:
+  """The order of restarts from their starts' scores `[N, Nr]` (`refill.start_scores`), the highest first."""
+  return np.argsort(-scores, axis=1, kind='stable').astype(np.int32)
+
+
+def begin(originals: np.ndarray, already_broken: np.ndarray, order: np.ndarray, num_slots: int) -> Search:
   """A search that has done nothing.
 
   Args:
     originals: `[N, H, W, C]` uint8.
     already_broken: `[N]` bool, misclassified before any search.
-    num_restarts: Nr.
+    order: `[N, Nr]` int32, as in `Search`.
     num_slots: S.
   """
-  broken_by = np.where(already_broken, -1, num_restarts)
+  broken_by = np.where(already_broken, -1, order.shape[1])
   slots = np.zeros((2, num_slots), np.int32)
-  return Search(num_restarts, broken_by, originals.copy(), np.zeros(num_slots, bool), *slots)
+  return Search(order, broken_by, originals.copy(), np.zeros(num_slots, bool), *slots)
 
 
 def waiting_pairs(broken_by: np.ndarray, num_restarts: int, taken: int = 0) -> Iterator[tuple[int, int]]:
-  """Pairs (example, restart), the first restart of all before any second, without what is broken by then.
+  """Pairs (example, rank), the first rank of all before any second, without what is broken by then.
 
   Args:
-    broken_by: `[N]`, the first restart that broke the example; read whenever a pair is taken.
+    broken_by: `[N]`, the first rank that broke the example; read whenever a pair is taken.
     num_restarts: Nr.
     taken: how many pairs, with those that are left out, are passed over.
   """
   for pair in range(taken, num_restarts * len(broken_by)):
-    restart, example = divmod(pair, len(broken_by))
-    if broken_by[example] > restart:
-      yield example, restart
+    rank, example = divmod(pair, len(broken_by))
+    if broken_by[example] > rank:
+      yield example, rank
 
 
 def attack_all(
@@ -92,7 +111,8 @@ def attack_all(
   progress: Callable[[int, int], None] = lambda done, left: None,
   numbers: np.ndarray | None = None,
 ) -> Broken:
-  """Algorithm 2 with the 0-1 loss on a whole data set: the first restart that breaks an example counts.
+  """Algorithm 2 with the 0-1 loss on a whole data set: the first restart in their order that breaks an
+  example counts.
 
   Where fewer examples are left than there are slots, several restarts of one run at a time. Those after the
   one that broke it do not count, so what is found depends on neither the number of slots nor their order.
@@ -109,26 +129,28 @@ def attack_all(
   numbers = np.arange(len(labels), dtype=np.int32) if numbers is None else numbers
   num_restarts, num_slots = search.num_restarts, len(search.held)
   broken_by, images, held = search.broken_by, search.images, search.held
-  example, restart = search.example, search.restart
+  example, rank = search.example, search.rank
   queue = waiting_pairs(broken_by, num_restarts, search.taken)
   while True:
     new, pairs, waiting = slot_queue.fill(held, queue)
     if pairs:
-      example[new], restart[new] = np.transpose(pairs)
-      search.taken = restart[new[-1]] * len(labels) + example[new[-1]] + 1
+      example[new], rank[new] = np.transpose(pairs)
+      search.taken = rank[new[-1]] * len(labels) + example[new[-1]] + 1
     if not held.any():
       break
     enters = np.isin(np.arange(num_slots), new)
-    entry = refill.Entry(held.copy(), enters, w[example], labels[example], numbers[example], restart.copy())
+    entry = refill.Entry(held.copy(), enters, w[example], labels[example], numbers[example], search.restart)
     slots, found = advance_fn(slots, entry, waiting)
     for slot in np.flatnonzero(found.finished & found.wrong):
-      if restart[slot] < broken_by[example[slot]]:
-        broken_by[example[slot]], images[example[slot]] = restart[slot], found.images[slot]
-    held &= ~found.finished & (restart < broken_by[example])
+      if rank[slot] < broken_by[example[slot]]:
+        broken_by[example[slot]], images[example[slot]] = rank[slot], found.images[slot]
+    held &= ~found.finished & (rank < broken_by[example])
     progress(search.taken - int(held.sum()), int((broken_by == num_restarts).sum()))
   progress(num_restarts * len(labels), int((broken_by == num_restarts).sum()))
-  broken = broken_by < num_restarts
-  return Broken(broken, images, np.where(broken, broken_by, -1).astype(np.int32))
+  restart = np.full(len(labels), -1, np.int32)
+  searched = (broken_by >= 0) & (broken_by < num_restarts)
+  restart[searched] = search.order[searched, broken_by[searched]]
+  return Broken(broken_by < num_restarts, images, restart)
 
 
 def group_accuracy(correct: np.ndarray, labels: np.ndarray, num_classes: int) -> list[float]:

@@ -4,7 +4,7 @@ A search is of one (example, restart) pair. It ends when its steps are used up o
 when its example is misclassified; its slot then takes the next pair. All shapes are static, so `advance` is
 compiled once. The trunk is computed when a pair enters its slot, and a step runs the layers above the
 mixing level alone. Memory holds one trunk for each slot, whatever the size of the data set.
-`evaluation.attack_all` is the queue.
+`evaluation.attack_all` is the queue; `start_scores` is for the order in which restarts stand in it.
 """
 
 import functools
@@ -90,8 +90,7 @@ through_uint8.defvjp(lambda images: (quantise(images), None), lambda _, gradient
 def entered(settings: attack.LatentAttack, decoder: Decoder, shared: PyTree, entry: Entry) -> Slots:
   """Searches at their starts. See `advance`; `held` and `enters` are not used."""
   params = shared['decoder']
-  keys = mixing.example_keys(shared['key'], entry.example)
-  keys = jax.vmap(jax.random.fold_in)(keys, entry.restart)
+  keys = search_keys(shared['key'], entry.example, entry.restart)
   trunk = decoder.coarse(params, mixing.split(entry.w, decoder.mixing_level)[0])
   start = mixing.draw_w_perp(keys, decoder, params, settings.typical_delta)
   nothing = jnp.zeros(jax.eval_shape(decoder.fine, params, trunk, start).shape, jnp.uint8)
@@ -99,6 +98,47 @@ def entered(settings: attack.LatentAttack, decoder: Decoder, shared: PyTree, ent
   kept = attack.SearchResult((nothing, jnp.zeros(size, bool)), jnp.full(size, -jnp.inf))
   rule_state = jax.vmap(settings.rule.init)(start)
   return Slots(trunk, entry.labels, start, start, rule_state, jnp.zeros(size, jnp.int32), kept)
+
+
+def start_scores(
+  settings: attack.LatentAttack,
+  select: str,
+  classify_fn: ClassifyFn,
+  decoder: Decoder,
+  shared: PyTree,
+  w: Array,
+  labels: Array,
+  example: Array,
+) -> Array:
+  """Scores `[B, Nr]` of the points that the searches of B examples start from, one for each restart.
+
+  Args:
+    settings: the number of restarts.
+    select: first_error | highest_loss.
+    classify_fn: `(params, images) -> logits`.
+    decoder: cut at the mixing level.
+    shared: `{'classifier', 'decoder'}` parameters and `key`, as in `advance`.
+    w: `[B, L, D]`.
+    labels: `[B]` int32.
+    example: `[B]` int32, their indices.
+  """
+  params = shared['decoder']
+  trunk = decoder.coarse(params, mixing.split(w, decoder.mixing_level)[0])
+
+  def scores(restart):
+    w_perp = mixing.draw_w_perp(
+      search_keys(shared['key'], example, restart), decoder, params, settings.typical_delta
+    )
+    images = attack.decode_clipped(decoder, params, trunk, w_perp)
+    return attack.objective(classify_fn(shared['classifier'], quantise(images)), labels, select)[1]
+
+  return jax.lax.map(scores, jnp.arange(settings.num_restarts)).T
+
+
+def search_keys(key: Array, example: Array, restart: Array) -> Array:
+  """Keys `[B]` of the searches of examples `[B]` with restarts `[B]`, or one restart of all."""
+  restart = jnp.broadcast_to(restart, example.shape)
+  return jax.vmap(jax.random.fold_in)(mixing.example_keys(key, example), restart)
 
 
 def slot_shapes(settings: attack.LatentAttack, decoder: Decoder, shared: PyTree, num_slots: int) -> PyTree:

@@ -92,7 +92,8 @@ def whole_data_sets(*, all_of_them: bool = False) -> Iterator[dict[str, np.ndarr
   settings, most = test_refill.settings_of(), len(labels) - 1
   advance = functools.partial(refill.advance, settings, 'first_error', classify, decoder)
   advance_fn, slots = test_refill.on_all_devices(advance, decoder, settings, shared, SLOTS)
-  search = evaluation.begin(originals[:most], np.zeros(most, bool), settings.num_restarts, SLOTS)
+  order = test_refill.IN_TURN[:most]
+  search = evaluation.begin(originals[:most], np.zeros(most, bool), order, SLOTS)
   broken = evaluation.attack_all(advance_fn, slots, search, w[:most], labels[:most])
   yield {'evaluate/broken': broken.broken, 'evaluate/restart': broken.restart}
   if not all_of_them:

@@ -10,7 +10,7 @@ from advmix_jax.stages import evaluate, slot_calls
 from advmix_jax.stages.slot_calls import SlotCalls
 from advmix_jax.stages.under_way import UnderWay
 from advmix_jax.types import Interrupted
-from tests.test_refill import NUM_EXAMPLES, NUM_RESTARTS, problem, settings_of
+from tests.test_refill import NUM_EXAMPLES, best_start_first, problem, settings_of
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -30,11 +30,11 @@ def test_an_attack_goes_on_within_its_searches_and_finds_the_same(tmp_path, monk
     """As the stage does it: from its file, if there is one."""
     steps = SlotCalls(advance_fn)
     slots = parallel.distribute(refill.empty_slots(settings, decoder, shared, 24))
-    loaded = under_way.load({name: getattr(slots, name) for name in evaluate.CHANGED})
+    loaded = under_way.load({name: getattr(slots, name) for name in evaluate.CHANGED}, evaluate.SEARCH)
     if loaded is None:
-      search = evaluation.begin(originals, np.zeros(NUM_EXAMPLES, bool), NUM_RESTARTS, 24)
+      search = evaluation.begin(originals, np.zeros(NUM_EXAMPLES, bool), best_start_first(), 24)
     else:
-      search = evaluate.load_search(loaded[1], originals, NUM_RESTARTS)
+      search = evaluate.load_search(loaded[1], originals)
       held, at = search.held, search.example
       entry = refill.Entry(held, held, w[at], labels[at], at, search.restart)
       slots = steps.enter(given, slots, entry)._replace(**loaded[0])

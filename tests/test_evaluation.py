@@ -6,7 +6,7 @@ import pytest
 
 from advmix_jax import evaluation
 from advmix_jax.batched import batches, in_batches
-from advmix_jax.evaluation import attack_all, begin, group_accuracy
+from advmix_jax.evaluation import attack_all, begin, by_score, group_accuracy
 from advmix_jax.refill import Found
 
 LABELS = np.array([0, 0, 0, 1, 1, 2, 2], np.int32)
@@ -38,12 +38,13 @@ class FakeSearches:
     return started - 1, Found(entry.held & (started <= 1), wrong, images)
 
 
-def attacked(breaks, already, num_restarts=3, num_slots=4, turns=None, **kwargs):
+def attacked(breaks, already, num_restarts=3, num_slots=4, turns=None, order=None, **kwargs):
   """`breaks`: for each example the restarts that break it."""
   turns = np.ones((7, num_restarts), int) if turns is None else turns
   searches = FakeSearches(breaks, turns)
   slots = np.zeros(num_slots, int)
-  search = begin(ORIGINALS, np.array(already), num_restarts, num_slots)
+  order = np.tile(np.arange(num_restarts), (7, 1)) if order is None else order
+  search = begin(ORIGINALS, np.array(already), order, num_slots)
   found = attack_all(searches, slots, search, W, LABELS, **kwargs)
   return found, searches
 
@@ -83,6 +84,20 @@ def test_all_first_restarts_come_before_any_second_and_what_is_broken_by_then_ha
   _, searches = attacked(BREAKS, ALREADY, num_slots=1)
   restart_0, restart_1 = [(i, 0) for i in range(6)], [(i, 1) for i in (1, 2, 3, 5)]
   assert searches.pairs == restart_0 + restart_1 + [(i, 2) for i in (2, 3, 5)]
+
+
+def test_each_example_has_an_order_of_its_restarts():
+  order = np.array([[2, 0, 1], [0, 1, 2], [1, 2, 0], [1, 0, 2], [1, 2, 0], [0, 2, 1], [0, 1, 2]])
+  found, searches = attacked(BREAKS, ALREADY, num_slots=1, order=order)
+  first = [(i, int(order[i, 0])) for i in range(6)]
+  assert searches.pairs[:6] == first
+  np.testing.assert_array_equal(found.broken, [True, True, False, True, True, False, True])
+  np.testing.assert_array_equal(found.restart, [2, 1, -1, 2, 1, -1, -1])
+
+
+def test_restarts_go_by_their_scores_and_equal_ones_by_their_numbers():
+  scores = np.array([[0.1, 3.0, 0.1], [np.inf, 1.0, np.inf], [0.0, 0.0, 0.0]])
+  np.testing.assert_array_equal(by_score(scores), [[1, 0, 2], [0, 2, 1], [0, 1, 2]])
 
 
 def test_a_free_slot_takes_the_next_pair_while_the_others_go_on():

@@ -18,6 +18,7 @@ from tests import tiny
 pytestmark = pytest.mark.usefixtures('quick_compile')
 NUM_EXAMPLES, NUM_RESTARTS, NUM_STEPS = 200, 3, 4
 KEY = jax.random.key(7)
+IN_TURN = np.tile(np.arange(NUM_RESTARTS, dtype=np.int32), (NUM_EXAMPLES, 1))
 MOMENTUM = optax.chain(optax.scale_by_sign(), optax.trace(0.9), optax.scale(0.06))
 RULES = {'sign': ascent_rule('sign', 0.1), 'momentum': MOMENTUM}
 
@@ -46,8 +47,8 @@ def settings_of(rule='sign'):
 
 @functools.cache
 def plain_loop(rule, select):
-  """One restart of all examples after the other; every search runs to its end. Broken, restart, images."""
-  decoder, classify, shared, originals, w, labels = problem()
+  """One restart of all examples after the other; every search runs to its end. Wrong and images of each."""
+  decoder, classify, shared, _, w, labels = problem()
 
   @jax.jit
   def search(restart):
@@ -62,12 +63,29 @@ def plain_loop(rule, select):
     images = to_uint8(attack.decode_clipped(decoder, params, trunk, best))
     return images, attack.misclassified(classify(shared['classifier'], to_float(images)), labels)
 
+  images, wrong = zip(*map(search, range(NUM_RESTARTS)), strict=True)
+  return np.stack(wrong, axis=1), np.stack(images, axis=1)
+
+
+def first_that_breaks(rule, select, order):
+  """Of the plain loop, as `evaluation.Broken`."""
+  wrong, images = plain_loop(rule, select)
+  _, _, _, originals, _, _ = problem()
   restart, variants = np.full(NUM_EXAMPLES, -1), originals.copy()
-  for r in range(NUM_RESTARTS):
-    images, wrong = map(np.asarray, search(r))
-    hit = wrong & (restart < 0)
-    restart[hit], variants[hit] = r, images[hit]
-  return restart >= 0, restart, variants
+  for i in range(NUM_EXAMPLES):
+    for r in order[i]:
+      if wrong[i, r]:
+        restart[i], variants[i] = r, images[i, r]
+        break
+  return evaluation.Broken(restart >= 0, variants, restart)
+
+
+@functools.cache
+def best_start_first():
+  """The order of restarts by what the classifier makes of their starts."""
+  decoder, classify, shared, _, w, labels = problem()
+  scores = jax.jit(functools.partial(refill.start_scores, settings_of(), 'first_error', classify, decoder))
+  return evaluation.by_score(np.asarray(scores(shared, w, labels, jnp.arange(NUM_EXAMPLES))))
 
 
 def on_one_device(advance, decoder, settings, shared, num_slots):
@@ -102,12 +120,12 @@ def test_calls_that_end_early_find_the_same(monkeypatch):
   assert [x.tobytes() for x in found] == [x.tobytes() for x in expected]
 
 
-def refilled(num_slots, rule='sign', select='first_error', place=on_one_device):
+def refilled(num_slots, rule='sign', select='first_error', place=on_one_device, order=IN_TURN):
   decoder, classify, shared, originals, w, labels = problem()
   settings = settings_of(rule)
   advance = functools.partial(refill.advance, settings, select, classify, decoder)
   advance_fn, slots = place(advance, decoder, settings, shared, num_slots)
-  search = evaluation.begin(originals, np.zeros(NUM_EXAMPLES, bool), NUM_RESTARTS, num_slots)
+  search = evaluation.begin(originals, np.zeros(NUM_EXAMPLES, bool), order, num_slots)
   return evaluation.attack_all(advance_fn, slots, search, w, labels)
 
 
@@ -125,16 +143,42 @@ def refilled(num_slots, rule='sign', select='first_error', place=on_one_device):
 def test_what_is_found_is_what_the_plain_loop_finds(num_slots, rule, select, place):
   """Rounding can flip a sign step, so not for quite all examples."""
   assert place is on_one_device or parallel.num_devices() == 2
-  broken, restart, images = plain_loop(rule, select)
-  assert 0.2 < broken.mean() < 0.8 and len(set(restart)) == NUM_RESTARTS + 1
-  found = refilled(num_slots, rule, select, place)
-  assert np.mean(found.broken == broken) >= 0.995
-  assert np.mean(found.restart == restart) >= 0.99
-  alike = np.abs(found.images.astype(int) - images).max(axis=(1, 2, 3)) <= 1
+  check_found(refilled(num_slots, rule, select, place), first_that_breaks(rule, select, IN_TURN))
+
+
+def check_found(found, expected):
+  assert 0.2 < expected.broken.mean() < 0.8 and len(set(expected.restart)) == NUM_RESTARTS + 1
+  assert np.mean(found.broken == expected.broken) >= 0.995
+  assert np.mean(found.restart == expected.restart) >= 0.99
+  alike = np.abs(found.images.astype(int) - expected.images).max(axis=(1, 2, 3)) <= 1
   assert alike.mean() >= 0.98
   _, classify, shared, _, _, labels = problem()
   predicted = evaluation.predictions(classify, shared['classifier'], found.images)
   np.testing.assert_array_equal(predicted != labels, found.broken)
+
+
+def test_the_same_examples_break_when_the_best_start_goes_first():
+  order = best_start_first()
+  assert np.mean(order[:, 0] == 0) < 0.6
+  found = refilled(24, order=order)
+  check_found(found, first_that_breaks('sign', 'first_error', order))
+  assert np.mean(found.broken == first_that_breaks('sign', 'first_error', IN_TURN).broken) >= 0.995
+
+
+def test_scores_of_starts_are_those_that_the_searches_see():
+  """With no steps a search keeps its start, which is wrong exactly where its score is infinite."""
+  decoder, classify, shared, _, w, labels = problem()
+  settings = settings_of()._replace(num_steps=0)
+  at = jnp.arange(NUM_EXAMPLES)
+  scores = refill.start_scores(settings, 'first_error', classify, decoder, shared, w, labels, at)
+  given = shared | {'waiting': np.bool_(False)}
+  for restart in range(NUM_RESTARTS):
+    yes = np.ones(NUM_EXAMPLES, bool)
+    entry = refill.Entry(yes, yes, w, labels, at, np.full(NUM_EXAMPLES, restart, np.int32))
+    slots = refill.empty_slots(settings, decoder, given, NUM_EXAMPLES)
+    _, found = refill.advance(settings, 'first_error', classify, decoder, given, slots, entry)
+    np.testing.assert_array_equal(found.wrong, np.isposinf(scores[:, restart]))
+    assert 0.05 < found.wrong.mean() < 0.8
 
 
 def test_it_is_compiled_once_for_all_classifiers():
@@ -155,7 +199,7 @@ def test_it_is_compiled_once_for_all_classifiers():
       return slots, parallel.unshard(found)
 
     slots = parallel.distribute(refill.empty_slots(settings_of(), decoder, given, 24))
-    search = evaluation.begin(originals, np.zeros(NUM_EXAMPLES, bool), 2, 24)
+    search = evaluation.begin(originals, np.zeros(NUM_EXAMPLES, bool), IN_TURN[:, :2], 24)
     evaluation.attack_all(advance_fn, slots, search, w, labels)
   assert traces == [(12,)]
 
@@ -172,7 +216,7 @@ def test_turns_are_saved_where_examples_break_early():
   settings = LatentAttack(0.3, NUM_RESTARTS, 12, RULES['sign'])
   advance = functools.partial(refill.advance, settings, 'first_error', counted, decoder)
   advance_fn, slots = on_one_device(advance, decoder, settings, shared, 40)
-  search = evaluation.begin(originals, np.zeros(NUM_EXAMPLES, bool), NUM_RESTARTS, 40)
+  search = evaluation.begin(originals, np.zeros(NUM_EXAMPLES, bool), IN_TURN, 40)
   found = evaluation.attack_all(advance_fn, slots, search, w, labels)
   jax.effects_barrier()
   unbroken = [np.sum((found.restart < 0) | (found.restart >= r)) for r in range(NUM_RESTARTS)]

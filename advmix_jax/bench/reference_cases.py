@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from advmix_jax import attack, encoding, evaluation, mixing, parallel, refill
+from advmix_jax import attack, batched, encoding, evaluation, mixing, parallel, refill
 from advmix_jax.bench.operations import operations
 from advmix_jax.methods import METHODS
 from advmix_jax.models.classifier import make_classifier
@@ -197,6 +197,7 @@ class Reference:
     parts = (settings, 'first_error', state.apply_fn, self.decoder)
     parallel.use_for(size)
     step = parallel.pmap_carry(functools.partial(refill.advance, *parts))
+    score = parallel.pmap_map(lambda shared, batch: refill.start_scores(*parts, shared, *batch))
     shared = {'classifier': state.params, 'decoder': self.params, 'key': jax.random.key(6)}
     shared = parallel.replicate(shared)
 
@@ -204,8 +205,12 @@ class Reference:
       slots, found = step(shared | {'waiting': np.bool_(waiting)}, slots, parallel.shard(entry))
       return slots, parallel.unshard(found)
 
+    def score_batch(at):
+      return parallel.unshard(score(shared, parallel.shard((w[at], labels[at], at.astype(np.int32)))))
+
     def run():
-      search = evaluation.begin(originals, np.zeros(count, bool), num_restarts, size)
+      order = evaluation.by_score(batched.in_batches(score_batch, np.arange(count), size))
+      search = evaluation.begin(originals, np.zeros(count, bool), order, size)
       slots = parallel.distribute(refill.empty_slots(settings, self.decoder, shared, size))
       return evaluation.attack_all(advance, slots, search, w, labels).broken
 

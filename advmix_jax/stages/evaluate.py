@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -116,32 +117,42 @@ def advance_fn(networks: Networks) -> Callable[[PyTree, PyTree, PyTree], PyTree]
   )
 
 
+def scores_fn(networks: Networks) -> Callable[[PyTree, PyTree], PyTree]:
+  """`(shared, (w, labels, numbers)) -> scores` of `refill.start_scores`, over all devices."""
+  config = networks.config
+  scores = functools.partial(
+    refill.start_scores,
+    attack_settings(config),
+    config.evaluate.select,
+    networks.classify,
+    networks.decoder,
+  )
+  return parallel.pmap_map(lambda shared, batch: scores(shared, *batch))
+
+
 CHANGED = ('w_perp', 'rule_state', 'evaluated', 'kept')  # Fields of `refill.Slots` that steps change.
+SEARCH = ('order', 'held', 'example', 'rank', 'taken', 'broken_by')  # Of `evaluation.Search`, beside images.
 
 
 def save_search(under_way: UnderWay, slots: PyTree, entry: refill.Entry, search: evaluation.Search) -> None:
   """Saves the searches in the slots, and the variants found so far."""
-  new = search.restart[entry.enters] * len(search.broken_by) + search.example[entry.enters]
+  new = search.rank[entry.enters] * len(search.broken_by) + search.example[entry.enters]
   found = np.flatnonzero((search.broken_by >= 0) & (search.broken_by < search.num_restarts))
-  arrays = {
+  arrays = {name: getattr(search, name) for name in SEARCH} | {
     'held': entry.held & ~entry.enters,
-    'example': search.example,
-    'restart': search.restart,
     'taken': min([search.taken, *new.tolist()]),
-    'broken_by': search.broken_by,
     'found': found,
     'images': search.images[found],
   }
   under_way.save({name: getattr(slots, name) for name in CHANGED}, arrays)
 
 
-def load_search(arrays: dict[str, np.ndarray], originals: np.ndarray, num_restarts: int) -> evaluation.Search:
+def load_search(arrays: dict[str, np.ndarray], originals: np.ndarray) -> evaluation.Search:
   """What `save_search` saved beside the slots."""
   images = originals.copy()
   images[arrays['found']] = arrays['images']
-  held, example, restart = (arrays[name] for name in ('held', 'example', 'restart'))
-  taken = int(arrays['taken'])
-  return evaluation.Search(num_restarts, arrays['broken_by'], images, held, example, restart, taken)
+  saved: dict[str, Any] = {name: arrays[name] for name in SEARCH} | {'taken': int(arrays['taken'])}
+  return evaluation.Search(images=images, **saved)
 
 
 def measurements(experiment: Experiment, correct: np.ndarray, broken: np.ndarray) -> dict:
@@ -180,6 +191,7 @@ class Evaluator:
     self._batch_size = config.evaluate.batch_size // hosts.count()
     self._settings = attack_settings(config)
     self._advance = SlotCalls(advance_fn(experiment))
+    self._scores = scores_fn(experiment)
     self._predict = parallel.pmap_map(functools.partial(evaluation.predictions, experiment.classify))
     self._decode = parallel.pmap_map(
       lambda params, w: to_uint8(experiment.decoder.decode(params, w)),
@@ -200,6 +212,20 @@ class Evaluator:
     if not len(images):
       return np.zeros(0, np.int32)
     return batched.in_batches(predict_batch, images, self._batch_size)
+
+  def _order(
+    self, shared: PyTree, wrong: np.ndarray, w: np.ndarray, labels: np.ndarray, numbers: np.ndarray
+  ) -> np.ndarray:
+    """`[N, Nr]`, in which order the restarts run of examples that are not `wrong [N]` without any."""
+
+    def score_batch(at):
+      interruption.check()
+      return parallel.unshard(self._scores(shared, parallel.shard((w[at], labels[at], numbers[at]))))
+
+    scores = np.zeros((len(labels), self._settings.num_restarts), np.float32)
+    if not wrong.all():
+      scores[~wrong] = batched.in_batches(score_batch, np.flatnonzero(~wrong), self._batch_size)
+    return evaluation.by_score(scores)
 
   @functools.cached_property
   def _attacked(self) -> tuple[np.ndarray, np.ndarray]:
@@ -233,20 +259,20 @@ class Evaluator:
       'key': parallel.replicate(experiment.key('evaluate')),  # Used nowhere in training.
     }
 
-    num_restarts = config.evaluate.num_restarts
     under_way = self.under_way(method)
     slots = refill.empty_slots(self._settings, experiment.decoder, shared, self._batch_size)
     slots = parallel.distribute(slots)
-    loaded = under_way.load({name: getattr(slots, name) for name in CHANGED})
+    loaded = under_way.load({name: getattr(slots, name) for name in CHANGED}, (*SEARCH, 'found', 'images'))
     if loaded is not None:
       changed, arrays = loaded
-      search = load_search(arrays, start_images, num_restarts)
+      search = load_search(arrays, start_images)
       held, example = search.held, search.example
       entry = refill.Entry(held, held, w[example], labels[example], numbers[example], search.restart)
       slots = self._advance.enter(shared, slots, entry)._replace(**changed)
     else:
       wrong = self.predict(classifier, start_images) != labels
-      search = evaluation.begin(start_images, wrong, num_restarts, self._batch_size)
+      order = self._order(shared, wrong, w, labels, numbers)
+      search = evaluation.begin(start_images, wrong, order, self._batch_size)
 
     def pause(slots: PyTree, entry: refill.Entry) -> None:
       dog.step_done()
@@ -258,7 +284,7 @@ class Evaluator:
       return self._advance(shared, slots, entry, waiting, pause)
 
     with (
-      track(f'evaluate {method}', num_restarts * len(labels)) as update,
+      track(f'evaluate {method}', search.num_restarts * len(labels)) as update,
       Watchdog(f'evaluate {method}', config.watchdog) as dog,
     ):
       broken = evaluation.attack_all(

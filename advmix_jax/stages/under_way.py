@@ -7,7 +7,7 @@ again when the items re-enter their slots.
 import logging
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import jax
@@ -49,8 +49,15 @@ class UnderWay:
     write_arrays(self._file, **arrays, **_named(parallel.unshard(dict(changed))))
     self._saved_at = time.monotonic()
 
-  def load(self, template: Mapping[str, PyTree]) -> tuple[dict[str, PyTree], dict[str, np.ndarray]] | None:
-    """The fields, as `template` on the devices, and the arrays; None if there are none that can be used."""
+  def load(
+    self, template: Mapping[str, PyTree], needed: Collection[str] = ()
+  ) -> tuple[dict[str, PyTree], dict[str, np.ndarray]] | None:
+    """The fields, as `template` on the devices, and the arrays; None if there are none that can be used.
+
+    Args:
+      template: the fields.
+      needed: names of arrays without which the others are of no use, as those of another version.
+    """
     if not self._file.exists():
       return None
     try:
@@ -60,10 +67,11 @@ class UnderWay:
       logger.warning('%s cannot be used (%s); its searches begin anew', self._file, error)
       return None
     host = parallel.unshard(dict(template))
-    if {name: (x.shape, x.dtype) for name, x in _named(host).items()} != {
+    alike = {name: (x.shape, x.dtype) for name, x in _named(host).items()} == {
       name: (x.shape, x.dtype) for name, x in leaves.items()
-    }:
-      logger.warning('%s holds slots of another size; its searches begin anew', self._file)
+    }
+    if not alike or not found.keys() >= set(needed):
+      logger.warning('%s holds slots of another size or version; its searches begin anew', self._file)
       return None
     tree = jax.tree.unflatten(jax.tree.structure(host), list(leaves.values()))
     return parallel.distribute(tree), found
