@@ -141,6 +141,7 @@ def advance(
   shared: PyTree,
   slots: Slots,
   entry: Entry,
+  axis_name: str | None = None,
 ) -> tuple[Slots, Found]:
   """Takes in new images, then steps all slots until enough of them are free to be worth refilling.
 
@@ -156,6 +157,7 @@ def advance(
       The key is folded with an image's index, then with the step.
     slots: those of the last call, or `empty_slots`.
     entry: what the slots hold.
+    axis_name: of the devices, for `slot_queue.step_until_free`.
 
   Returns:
     The slots, and what they found.
@@ -199,7 +201,7 @@ def advance(
     )
     return settle(settings, stopping, now, rec) if stopping.tolerance else now
 
-  slots = slot_queue.step_until_free(step, working, slots, shared)
+  slots = slot_queue.step_until_free(step, working, slots, shared, axis_name)
   error = encoding.squared_error(decoder.decode(params, slots.w), slots.images)
   return slots, Found(entry.held & ~working(slots), slots.w, error, slots.taken)
 

@@ -5,6 +5,7 @@ own devices their part of the batch. What treats each example by itself runs ove
 and the processes share the examples among them.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -158,12 +159,13 @@ def pmap_map(fn: Callable[[PyTree, PyTree], PyTree]) -> Callable:
   return jax.pmap(fn, AXIS, in_axes=(None, 0), out_axes=0, devices=_given_own())
 
 
-def pmap_carry(fn: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]) -> Callable:
-  """`fn(shared, carry, batch) -> (carry, results)` over this process's devices.
+def pmap_carry(fn: Callable[..., tuple[PyTree, PyTree]]) -> Callable:
+  """`fn(shared, carry, batch, axis_name=AXIS) -> (carry, results)` over this process's devices.
 
   Every device has a carry of its own (`distribute`), which is donated; batch and results as with `pmap_map`.
   """
-  return jax.pmap(fn, AXIS, in_axes=(None, 0, 0), out_axes=0, donate_argnums=(1,), devices=_given_own())
+  named = functools.partial(fn, axis_name=AXIS)
+  return jax.pmap(named, AXIS, in_axes=(None, 0, 0), out_axes=0, donate_argnums=(1,), devices=_given_own())
 
 
 def _given_own() -> list[jax.Device] | None:

@@ -106,9 +106,7 @@ def start_scores(
   classify_fn: ClassifyFn,
   decoder: Decoder,
   shared: PyTree,
-  w: Array,
-  labels: Array,
-  example: Array,
+  batch: tuple[Array, Array, Array],
 ) -> Array:
   """Scores `[B, Nr]` of the points that the searches of B examples start from, one for each restart.
 
@@ -118,10 +116,9 @@ def start_scores(
     classify_fn: `(params, images) -> logits`.
     decoder: cut at the mixing level.
     shared: `{'classifier', 'decoder'}` parameters and `key`, as in `advance`.
-    w: `[B, L, D]`.
-    labels: `[B]` int32.
-    example: `[B]` int32, their indices.
+    batch: latents `[B, L, D]`, labels `[B]` int32, and the examples' indices `[B]` int32.
   """
+  w, labels, example = batch
   params = shared['decoder']
   trunk = decoder.coarse(params, mixing.split(w, decoder.mixing_level)[0])
 
@@ -162,6 +159,7 @@ def advance(
   shared: PyTree,
   slots: Slots,
   entry: Entry,
+  axis_name: str | None = None,
 ) -> tuple[Slots, Found]:
   """Takes in new pairs, then steps all slots until enough of them are free to be worth refilling.
 
@@ -177,6 +175,7 @@ def advance(
       with the example's index, then with the restart, so a search does not depend on its slot.
     slots: those of the last call, or `empty_slots`.
     entry: what the slots hold.
+    axis_name: of the devices, for `slot_queue.step_until_free`.
 
   Returns:
     The slots, and what they found.
@@ -207,7 +206,7 @@ def advance(
     return w_perp, rule_state, evaluated + live, kept
 
   carry = (slots.w_perp, slots.rule_state, slots.evaluated, slots.kept)
-  carry = slot_queue.step_until_free(step, searching, carry, shared)
+  carry = slot_queue.step_until_free(step, searching, carry, shared, axis_name)
   w_perp, rule_state, evaluated, kept = carry
   slots = slots._replace(w_perp=w_perp, rule_state=rule_state, evaluated=evaluated, kept=kept)
   images, wrong = kept.best

@@ -69,20 +69,28 @@ def put_in(entered_fn: Callable[[PyTree], PyTree], slots: PyTree, entry: PyTree,
   return jax.lax.while_loop(lambda carry: jnp.any(carry[1]), put_batch, (slots, enters))[0]
 
 
-def few_are_free(live: EitherArray, waiting: EitherArray) -> EitherArray:
-  """Whether it is too early to refill, for each set of slots.
+def few_are_free(live: EitherArray, waiting: EitherArray, axis_name: str | None = None) -> EitherArray:
+  """Whether it is too early to refill.
 
   Args:
-    live: `[..., S]` bool, the slot is at work.
+    live: `[S]` bool, the slot is at work.
     waiting: bool, there are more items; if not, all slots work to their ends.
+    axis_name: of the devices, all of whose slots count; None = these alone. With one, none waits for another
+      to have enough free slots of its own.
   """
-  free, num_slots = (~live).sum(axis=-1), live.shape[-1]
+  free, num_slots = (~live).sum(), len(live)
+  if axis_name is not None:
+    free, num_slots = jax.lax.psum((free, num_slots), axis_name)
   enough = max(1, num_slots // REFILL_SHARE)
   return (free < num_slots) & (free < num_slots - (num_slots - enough) * waiting)
 
 
 def step_until_free(
-  step_fn: Callable[[PyTree], PyTree], live_fn: Callable[[PyTree], Array], now: PyTree, shared: PyTree
+  step_fn: Callable[[PyTree], PyTree],
+  live_fn: Callable[[PyTree], Array],
+  now: PyTree,
+  shared: PyTree,
+  axis_name: str | None = None,
 ) -> PyTree:
   """Steps all slots until enough are free to be worth refilling, or as often as the host allows.
 
@@ -92,16 +100,20 @@ def step_until_free(
     now: what is stepped.
     shared: `waiting`, a bool, and perhaps `turns`, an int32: after so many steps the host is asked. It can
       call again with nothing new; what is found does not depend on when it is asked.
+    axis_name: of the devices, which take as many steps as each other; None = this one is alone.
 
   Returns:
     What was stepped.
   """
   turns = shared.get('turns')
 
-  def goes_on(carry: tuple[PyTree, Array]) -> Array:
-    now, taken = carry
-    wanted = few_are_free(live_fn(now), shared['waiting'])
-    return wanted if turns is None else wanted & (taken < turns)
+  def with_verdict(now: PyTree, taken: Array) -> tuple[PyTree, Array, Array]:
+    wanted = few_are_free(live_fn(now), shared['waiting'], axis_name)
+    return now, taken, wanted if turns is None else wanted & (taken < turns)
 
-  carry = (now, jnp.zeros((), jnp.int32))
-  return jax.lax.while_loop(goes_on, lambda carry: (step_fn(carry[0]), carry[1] + 1), carry)[0]
+  def step(carry: tuple[PyTree, Array, Array]) -> tuple[PyTree, Array, Array]:
+    now, taken, _ = carry
+    return with_verdict(step_fn(now), taken + 1)
+
+  # The verdict is part of what is carried: devices cannot talk in a loop's condition.
+  return jax.lax.while_loop(lambda carry: carry[2], step, with_verdict(now, jnp.zeros((), jnp.int32)))[0]

@@ -140,6 +140,7 @@ def test_a_run_has_one_program_for_each_step(run):
     'classifier.train_step': 3,
     'refill.advance': 1,
     'evaluation.predictions': 1,
+    'refill.start_scores': 1,
   }
   _, first, second = run.of('classifier.train_step')
   assert first.calls == watched_run.INTERRUPTED_AT and second.calls == CLASSIFIER_STEPS - first.calls

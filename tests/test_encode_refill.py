@@ -220,9 +220,11 @@ def test_it_is_compiled_once_for_a_whole_part():
   decoder, shared, images, index = problem()
   traces = []
 
-  def advance(shared, slots, entry):
+  def advance(shared, slots, entry, axis_name):
     traces.append(entry.example.shape)
-    return encode_refill.advance(SETTINGS, SETTLING, guess, colour_features, decoder, shared, slots, entry)
+    return encode_refill.advance(
+      SETTINGS, SETTLING, guess, colour_features, decoder, shared, slots, entry, axis_name
+    )
 
   step, shared = parallel.pmap_carry(advance), parallel.replicate(shared)
   calls = []

@@ -85,7 +85,7 @@ def best_start_first():
   """The order of restarts by what the classifier makes of their starts."""
   decoder, classify, shared, _, w, labels = problem()
   scores = jax.jit(functools.partial(refill.start_scores, settings_of(), 'first_error', classify, decoder))
-  return evaluation.by_score(np.asarray(scores(shared, w, labels, jnp.arange(NUM_EXAMPLES))))
+  return evaluation.by_score(np.asarray(scores(shared, (w, labels, jnp.arange(NUM_EXAMPLES)))))
 
 
 def on_one_device(advance, decoder, settings, shared, num_slots):
@@ -170,7 +170,7 @@ def test_scores_of_starts_are_those_that_the_searches_see():
   decoder, classify, shared, _, w, labels = problem()
   settings = settings_of()._replace(num_steps=0)
   at = jnp.arange(NUM_EXAMPLES)
-  scores = refill.start_scores(settings, 'first_error', classify, decoder, shared, w, labels, at)
+  scores = refill.start_scores(settings, 'first_error', classify, decoder, shared, (w, labels, at))
   given = shared | {'waiting': np.bool_(False)}
   for restart in range(NUM_RESTARTS):
     yes = np.ones(NUM_EXAMPLES, bool)
@@ -185,9 +185,9 @@ def test_it_is_compiled_once_for_all_classifiers():
   decoder, classify, shared, originals, w, labels = problem()
   traces = []
 
-  def advance(shared, slots, entry):
+  def advance(shared, slots, entry, axis_name):
     traces.append(entry.labels.shape)
-    return refill.advance(settings_of(), 'first_error', classify, decoder, shared, slots, entry)
+    return refill.advance(settings_of(), 'first_error', classify, decoder, shared, slots, entry, axis_name)
 
   step = parallel.pmap_carry(advance)
   for scale in (1.0, 2.0):

@@ -44,9 +44,9 @@ class Step:
     self._events = events
 
     @functools.wraps(fn)
-    def traced(*args: Any) -> Any:
+    def traced(*args: Any, **keywords: Any) -> Any:
       self.traces += 1
-      return fn(*args)
+      return fn(*args, **keywords)
 
     self._compiled = wrap(traced)
 

@@ -197,7 +197,7 @@ class Reference:
     parts = (settings, 'first_error', state.apply_fn, self.decoder)
     parallel.use_for(size)
     step = parallel.pmap_carry(functools.partial(refill.advance, *parts))
-    score = parallel.pmap_map(lambda shared, batch: refill.start_scores(*parts, shared, *batch))
+    score = parallel.pmap_map(functools.partial(refill.start_scores, *parts))
     shared = {'classifier': state.params, 'decoder': self.params, 'key': jax.random.key(6)}
     shared = parallel.replicate(shared)
 

@@ -120,14 +120,15 @@ def advance_fn(networks: Networks) -> Callable[[PyTree, PyTree, PyTree], PyTree]
 def scores_fn(networks: Networks) -> Callable[[PyTree, PyTree], PyTree]:
   """`(shared, (w, labels, numbers)) -> scores` of `refill.start_scores`, over all devices."""
   config = networks.config
-  scores = functools.partial(
-    refill.start_scores,
-    attack_settings(config),
-    config.evaluate.select,
-    networks.classify,
-    networks.decoder,
+  return parallel.pmap_map(
+    functools.partial(
+      refill.start_scores,
+      attack_settings(config),
+      config.evaluate.select,
+      networks.classify,
+      networks.decoder,
+    )
   )
-  return parallel.pmap_map(lambda shared, batch: scores(shared, *batch))
 
 
 CHANGED = ('w_perp', 'rule_state', 'evaluated', 'kept')  # Fields of `refill.Slots` that steps change.

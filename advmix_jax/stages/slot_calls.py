@@ -55,8 +55,7 @@ class SlotCalls:
       slots, found = self._advance(shared | limits, slots, parallel.shard(entry))
       found = parallel.unshard(found)
       seconds = time.monotonic() - start
-      live = (entry.held & ~found.finished).reshape(parallel.num_devices(), -1)
-      goes_on = bool(slot_queue.few_are_free(live, waiting).any())
+      goes_on = bool(slot_queue.few_are_free(entry.held & ~found.finished, waiting))
       if goes_on or seconds > SECONDS:  # Otherwise it may not have taken all its turns.
         self._turns = int(np.clip(self._turns * SECONDS / seconds, 1, GROWTH * self._turns))
       if not goes_on:
