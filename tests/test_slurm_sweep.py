@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slurm
 
 CLASSIFIER = 'train/nominal/classifier.safetensors'
 ROOT = pathlib.Path(__file__).parents[1]
-# Four classifiers; long enough to be disturbed.
+# Four classifiers.
 SWEEP = """
 from configs import smoke
 
@@ -22,7 +22,6 @@ def get_config():
   c = smoke.get_config()
   c.stages = ('train',)
   c.train.methods = ('nominal',)
-  c.train.num_epochs = 600.0
   return c
 
 
@@ -32,9 +31,10 @@ def sweep(add):
 """
 
 
-def start(cluster, config, out) -> subprocess.Popen:
+def start(cluster, config, out, *flags) -> subprocess.Popen:
   """A sweep on the cluster, and what waits for it."""
   command = [sys.executable, '-m', 'launch.sweep', f'--config={config}', f'--out={out}', '--executor=slurm']
+  command += flags
   command += ['--wait', '--threads=1', '--slurm_cpus=1', '--slurm_partition=low', '--slurm_time=30']
   with out.with_suffix('.log').open('w') as log:
     return subprocess.Popen(command, cwd=ROOT, env=cluster.environment, stdout=log, stderr=subprocess.STDOUT)
@@ -87,20 +87,20 @@ def config(tmp_path_factory) -> pathlib.Path:
   return file
 
 
-@pytest.fixture(scope='module')
-def unbroken(cluster, config, tmp_path_factory) -> dict[str, bytes]:
-  """What the sweep comes to that nothing disturbs."""
-  out = tmp_path_factory.mktemp('unbroken') / 'out'
-  return finish(cluster, start(cluster, config, out), out)
-
-
-def test_a_sweep_of_four_is_an_array(cluster, unbroken):
-  assert len(unbroken) == 4 and len(set(unbroken.values())) == 4
-
-
-def test_preempted_and_with_a_node_lost_it_comes_to_the_same(cluster, config, unbroken, tmp_path):
+def test_a_sweep_of_four_is_an_array(cluster, config, tmp_path):
   out = tmp_path / 'out'
-  launcher = start(cluster, config, out)
+  found = finish(cluster, start(cluster, config, out), out)
+  assert len(found) == 4 and len(set(found.values())) == 4
+  assert len({job.partition('_')[0] for job in jobs(cluster, out)}) == 1
+
+
+@pytest.mark.slow
+def test_preempted_and_with_a_node_lost_it_comes_to_the_same(cluster, config, tmp_path):
+  """Of members that train long enough to be disturbed."""
+  undisturbed, out = tmp_path / 'undisturbed', tmp_path / 'out'
+  long = '--config.train.num_epochs=600'
+  unbroken = finish(cluster, start(cluster, config, undisturbed, long), undisturbed)
+  launcher = start(cluster, config, out, long)
   try:
     cluster.wait_until(lambda: all(in_training(cluster, out, n) for n in ('n1', 'n2')), 'training', 240)
     on_first = running(cluster, out, 'n1')

@@ -95,10 +95,16 @@ def gan_floors(config: Any) -> list[int]:
   return sorted(floors, reverse=True)
 
 
+@functools.lru_cache(maxsize=1)  # Networks that grow have the same for each of their steps.
+def gan_state(networks: Networks) -> PyTree:
+  """State of GAN training."""
+  return shapes(lambda key: train_gan.create(networks, key))
+
+
 def gan_step(networks: Networks, with_r1: bool, with_path_length: bool, floor: int) -> Step:
   """One step of GAN training; images have full resolution whatever is drawn."""
   config = networks.config
-  state = shapes(lambda key: train_gan.create(networks, key))
+  state = gan_state(networks)
   if state.lod is not None:
     share: PyTree = jax.ShapeDtypeStruct((), jnp.float32)
     state = state.replace(lod=Lod(floor, share))
