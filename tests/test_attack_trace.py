@@ -79,7 +79,7 @@ def test_what_is_found_is_what_the_attack_of_the_evaluation_finds():
     trace_fn, w, labels, numbers, num_restarts, num_steps + 2, enough=num_steps, batch_size=64
   )
   held = holds(first, np.zeros(len(w), bool), num_restarts, num_steps)
-  broken, restart, _ = test_refill.plain_loop('sign', 'first_error')
+  broken, _, restart = test_refill.first_that_breaks('sign', 'first_error', test_refill.IN_TURN)
   assert (held == ~broken).mean() > 0.98
   of_first = first[:, 0] <= num_steps
   assert (of_first == (restart == 0)).mean() > 0.98

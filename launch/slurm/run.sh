@@ -10,6 +10,8 @@
 # queue again, where it goes on. $ADVMIX_VENV is the virtual environment, .venv unless set.
 srun --kill-on-bad-exit=1 "${ADVMIX_VENV:-.venv}/bin/python" -m "$@"
 status=$?
-# Slurm itself would take an end within the time of grace for a failure. No trap: after scancel this shell must end.
-[ "$status" -ne 75 ] || exec scontrol requeue "$SLURM_JOB_ID"
+# Slurm itself would take an end within the time of grace for a failure. After scancel the job is completing, and this
+# shell may learn of it later than the run: a new start would undo what the user wants.
+state=$(squeue --noheader --format=%T --jobs="$SLURM_JOB_ID")
+[ "$status" -ne 75 ] || [ "$state" = COMPLETING ] || exec scontrol requeue "$SLURM_JOB_ID"
 exit "$status"
