@@ -28,7 +28,10 @@ i=0; while [ $i -lt 600 ]; do sleep 0.1; i=$((i + 1)); done
 def work(folder: pathlib.Path) -> str:
   """The script of runs with another step, which ends with 75 when it is asked to stop."""
   step = shlex.quote(WORK.format(done=folder / 'done'))
-  script, run = (ROOT / 'launch' / 'slurm' / 'run.sh').read_text(), '"${ADVMIX_VENV:-.venv}/bin/python" -m "$@"'
+  script, run = (
+    (ROOT / 'launch' / 'slurm' / 'run.sh').read_text(),
+    '"${ADVMIX_VENV:-.venv}/bin/python" -m "$@"',
+  )
   assert script.count(run) == 1
   return script.replace(run, f'sh -c {step}')
 

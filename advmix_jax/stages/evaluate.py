@@ -18,7 +18,7 @@ from advmix_jax.stages.networks import Networks
 from advmix_jax.stages.shares import merged
 from advmix_jax.stages.slot_calls import SlotCalls
 from advmix_jax.stages.under_way import UnderWay
-from advmix_jax.types import PyTree
+from advmix_jax.types import Decoder, PyTree
 from advmix_jax.watchdog import Watchdog
 from advmix_jax.workdir import config_hash, read_json, write_arrays, write_json
 
@@ -103,32 +103,20 @@ def attack_settings(config: ConfigDict) -> attack.LatentAttack:
   return latent_attack_settings(config, config.evaluate.num_restarts, config.evaluate.num_steps)
 
 
+def search_parts(networks: Networks) -> tuple[attack.LatentAttack, str, refill.ClassifyFn, Decoder]:
+  """What the functions of `refill` need to know."""
+  config = networks.config
+  return attack_settings(config), config.evaluate.select, networks.classify, networks.decoder
+
+
 def advance_fn(networks: Networks) -> Callable[[PyTree, PyTree, PyTree], PyTree]:
   """`(shared, slots, entry) -> (slots, found)` of `refill.advance`, over all devices."""
-  config = networks.config
-  return parallel.pmap_carry(
-    functools.partial(
-      refill.advance,
-      attack_settings(config),
-      config.evaluate.select,
-      networks.classify,
-      networks.decoder,
-    )
-  )
+  return parallel.pmap_carry(functools.partial(refill.advance, *search_parts(networks)))
 
 
 def scores_fn(networks: Networks) -> Callable[[PyTree, PyTree], PyTree]:
   """`(shared, (w, labels, numbers)) -> scores` of `refill.start_scores`, over all devices."""
-  config = networks.config
-  return parallel.pmap_map(
-    functools.partial(
-      refill.start_scores,
-      attack_settings(config),
-      config.evaluate.select,
-      networks.classify,
-      networks.decoder,
-    )
-  )
+  return parallel.pmap_map(functools.partial(refill.start_scores, *search_parts(networks)))
 
 
 CHANGED = ('w_perp', 'rule_state', 'evaluated', 'kept')  # Fields of `refill.Slots` that steps change.
