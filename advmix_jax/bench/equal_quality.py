@@ -69,6 +69,7 @@ def equal_quality(
   num_slots = min(experiment.config.encode.batch_size, num_images)
   settings = encode_loss.encode_settings(experiment)
 
+  @functools.cache
   def ours(num_steps: int) -> tuple[encode.Encoder, np.ndarray, np.ndarray]:
     """The encoder of so many steps, its errors and the steps it took, each [num_images]."""
     encoder = encode.Encoder(experiment, features_fn, settings._replace(num_steps=num_steps), num_slots)
