@@ -101,6 +101,7 @@ RULES: dict[str, Rule] = {
   'encode.pixel_weight': AT_LEAST_0,
   'encode.feature_weight': AT_LEAST_0,
   'encode.mixing_weight': AT_LEAST_0,
+  'encode.mixing_share': SHARE,
   'encode.layer_weights': (lambda v: all(AT_LEAST_0[0](x) for x in v), 'numbers of at least 0'),
   'encode.batch_size': COUNT_FROM_1,
   'encode.shard_size': COUNT_FROM_1,

@@ -171,23 +171,22 @@ def advance(
   def working(slots: Slots) -> Array:
     return entry.held & (slots.step < settings.num_steps)
 
-  def loss_fn(w, step_keys):
+  def loss_fn(w, step):
     return encoding.objective(
       decoder,
       features_fn,
       settings,
       params,
       shared['features'],
-      step_keys,
+      jax.vmap(jax.random.fold_in)(keys, step),
       slots.images,
       slots.target_features,
       w,
+      encoding.descends_mixing(settings, step),
     )
 
   def step(now: Slots) -> Slots:
-    gradient, (rec, error) = jax.grad(loss_fn, has_aux=True)(
-      now.w, jax.vmap(jax.random.fold_in)(keys, now.step)
-    )
+    gradient, (rec, error) = jax.grad(loss_fn, has_aux=True)(now.w, now.step)
     direction, opt_state = jax.vmap(tx.update)(gradient, now.opt_state)
     rate = encoding.learning_rate(settings, now.step)
     live = working(now)

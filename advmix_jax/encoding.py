@@ -7,6 +7,7 @@
 Every image is a problem of its own; a batch solves many at once.
 """
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Generic, NamedTuple
 
@@ -33,6 +34,7 @@ class EncodeSettings(NamedTuple):
     pixel_weight: alpha_0.
     feature_weight: alpha_i, the same for all layers.
     mixing_weight: beta_i, the same for all layers; 0 leaves L_mix out.
+    mixing_share: of the steps, the first ones, that descend L_mix too; the others L_rec alone. Paper: 1.
     layer_weights: pairs of a layer and a factor of both its alpha_i and its beta_i; 1 for layers not named.
     schedule: step, as in the paper | cosine: the rate falls all the way, along half a cosine.
   """
@@ -45,6 +47,7 @@ class EncodeSettings(NamedTuple):
   mixing_weight: float
   layer_weights: tuple[tuple[str, float], ...] = ()
   schedule: str = 'step'
+  mixing_share: float = 1.0
 
 
 class Encoded(NamedTuple, Generic[AnyArray]):
@@ -77,6 +80,29 @@ def feature_loss(
   )
 
 
+def mixing_loss(
+  decoder: Decoder,
+  features_fn: FeaturesFn,
+  settings: EncodeSettings,
+  params: PyTree,
+  feature_params: PyTree,
+  keys: Array,
+  target_features: dict[str, Array],
+  trunk: PyTree,
+) -> Array:
+  """L_mix `[B]` of one draw, without its factor: `sum_i mse(A_i(dec(w_par, map(z)_perp)), A_i(x))`.
+
+  Args:
+    decoder, features_fn, settings, params, feature_params: as for `encode`.
+    keys: `[B]`; consumed.
+    target_features: `features_fn` of the images x.
+    trunk: `decoder.coarse` of w_par.
+  """
+  mixed = decoder.fine(params, trunk, mixing.draw_w_perp(keys, decoder, params))
+  features = features_fn(feature_params, mixed)
+  return jnp.asarray(feature_loss(features, target_features, settings.layer_weights))
+
+
 def final_phase(settings: EncodeSettings) -> int:
   """The step from which the final learning rate counts, or, with the cosine, is near."""
   return (3 * settings.num_steps) // 4
@@ -89,6 +115,13 @@ def learning_rate(settings: EncodeSettings, step: Array | int) -> Array:
     share = (1 + jnp.cos(jnp.pi * (step + 0.5) / max(settings.num_steps, 1))) / 2
     return final + (first - final) * share
   return jnp.where(step < final_phase(settings), first, final)
+
+
+def descends_mixing(settings: EncodeSettings, step: Array | int) -> Array | bool:
+  """Whether step 0, 1, ... of Algorithm 1 descends L_mix as well as L_rec."""
+  if settings.mixing_share == 1:
+    return True
+  return jnp.asarray(step) < round(settings.mixing_share * settings.num_steps)
 
 
 def update_rule(whitening: Array | None = None) -> optax.GradientTransformation:
@@ -118,6 +151,7 @@ def objective(
   images: Array,
   target_features: dict[str, Array],
   w: Array,
+  mixing_too: Array | bool = True,
 ) -> tuple[Array, tuple[Array, Array]]:
   """What a step of Algorithm 1 descends: L_rec, and L_mix of one draw.
 
@@ -127,6 +161,8 @@ def objective(
     images: `[B, H, W, C]`.
     target_features: `features_fn` of them.
     w: `[B, L, D]`.
+    mixing_too: bool, `[B]` or one for all: see `descends_mixing`. Where it is False for all, L_mix is not
+      computed.
 
   Returns:
     The sum over the batch, so that each image's gradient is its own; of each image L_rec `[B]` and the mean
@@ -138,8 +174,13 @@ def objective(
   rec = reconstruction_loss(image, images, features_fn(feature_params, image), target_features, settings)
   loss = rec
   if settings.mixing_weight > 0 and target_features:
-    mixed = decoder.fine(params, trunk, mixing.draw_w_perp(step_keys, decoder, params))
-    loss_mix = feature_loss(features_fn(feature_params, mixed), target_features, settings.layer_weights)
+    parts = decoder, features_fn, settings, params, feature_params, step_keys, target_features
+    loss_mix_fn = functools.partial(mixing_loss, *parts)
+    if mixing_too is True:
+      loss_mix = loss_mix_fn(trunk)
+    else:
+      loss_mix = jax.lax.cond(jnp.any(mixing_too), loss_mix_fn, lambda trunk: jnp.zeros_like(rec), trunk)
+      loss_mix = jnp.where(mixing_too, loss_mix, 0.0)
     loss = loss + settings.mixing_weight * loss_mix
   return jnp.sum(loss), (rec, squared_error(image, images))
 
@@ -176,14 +217,14 @@ def encode(
   target_features = features_fn(feature_params, images)
   tx = update_rule(whitening)
 
-  def loss_fn(w, step_keys):
-    return objective(
-      decoder, features_fn, settings, params, feature_params, step_keys, images, target_features, w
-    )
+  def loss_fn(w, n):
+    step_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, n)
+    parts = decoder, features_fn, settings, params, feature_params, step_keys, images, target_features
+    return objective(*parts, w, descends_mixing(settings, n))
 
   def step(n, carry):
     w, opt_state = carry
-    gradient, _ = jax.grad(loss_fn, has_aux=True)(w, jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, n))
+    gradient, _ = jax.grad(loss_fn, has_aux=True)(w, n)
     direction, opt_state = jax.vmap(tx.update)(gradient, opt_state)
     return w - learning_rate(settings, n) * direction, opt_state
 

@@ -45,7 +45,8 @@ def set_cpu(c: ml_collections.ConfigDict) -> None:
   c.encode.rule = 'whitened_adam'
   c.encode.schedule = 'cosine'
   c.encode.learning_rate = 0.5
-  c.encode.num_steps = 20
+  c.encode.num_steps = 25
+  c.encode.mixing_share = 0.85
   c.encode.init_fmaps = (16, 32, 48, 64)
   c.attack.num_restarts = 3
   c.attack.num_steps = 4

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.usefixtures('quick_compile', 'double_precision')
 NUM_IMAGES = 50
 KEY = jax.random.key(7)
 SETTINGS = EncodeSettings(12, 0.05, 0.01, pixel_weight=1.0, feature_weight=1.0, mixing_weight=0.2)
+MIXING_FIRST = SETTINGS._replace(mixing_share=0.5)
 NEVER, SETTLING = Stopping(), Stopping(tolerance=0.1, patience=2)
 
 
@@ -126,12 +127,18 @@ def test_calls_that_end_early_find_the_same_in_the_same_order(monkeypatch, secon
 
 
 @pytest.mark.parametrize(
-  'num_slots, place',
-  [(1, on_one_device), (16, on_one_device), (16, on_all_devices), (64, on_one_device)],
+  'num_slots, place, settings',
+  [
+    (1, on_one_device, SETTINGS),
+    (16, on_one_device, SETTINGS),
+    (16, on_all_devices, SETTINGS),
+    (64, on_one_device, SETTINGS),
+    (16, on_all_devices, MIXING_FIRST),
+  ],
 )
-def test_without_stopping_every_image_is_encoded_as_by_the_plain_loop(num_slots, place):
+def test_without_stopping_every_image_is_encoded_as_by_the_plain_loop(num_slots, place, settings):
   assert place is on_one_device or parallel.num_devices() == 2
-  found, expected = encoded(num_slots, place=place), plain_loop()
+  found, expected = encoded(num_slots, settings, place=place), plain_loop(settings)
   np.testing.assert_allclose(found.w, expected.w, atol=1e-6)
   np.testing.assert_allclose(found.error, expected.error, atol=1e-6)
   np.testing.assert_array_equal(found.taken, SETTINGS.num_steps)
@@ -163,15 +170,17 @@ def target_error():
   return float(np.median(three.error))
 
 
-@pytest.mark.parametrize('kind', ['settling', 'target'])
+@pytest.mark.parametrize('kind', ['settling', 'settling, L_mix first', 'target'])
 def test_where_an_image_stops_depends_on_neither_slots_nor_order_nor_devices(kind):
-  stopping = SETTLING if kind == 'settling' else Stopping(target_error())
-  reference = encoded(64, stopping=stopping)
+  """Nor does where it leaves L_mix out."""
+  stopping = Stopping(target_error()) if kind == 'target' else SETTLING
+  found_by = functools.partial(encoded, settings=MIXING_FIRST if 'first' in kind else SETTINGS)
+  reference = found_by(64, stopping=stopping)
   assert len(set(reference.taken)) > 3 and reference.taken.min() < SETTINGS.num_steps
   others = (
-    encoded(16, stopping=stopping),
-    encoded(16, stopping=stopping, order=np.arange(NUM_IMAGES)[::-1]),
-    encoded(16, stopping=stopping, place=on_all_devices),
+    found_by(16, stopping=stopping),
+    found_by(16, stopping=stopping, order=np.arange(NUM_IMAGES)[::-1]),
+    found_by(16, stopping=stopping, place=on_all_devices),
   )
   for found in others:
     np.testing.assert_array_equal(found.taken, reference.taken)

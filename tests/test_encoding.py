@@ -107,6 +107,39 @@ def test_a_run_that_is_halted_shows_the_latents_on_their_way():
     np.testing.assert_allclose(found.w, encode_fn(shorter, no_features)(keys, images, start).w, atol=1e-5)
 
 
+def test_the_last_steps_leave_l_mix_out():
+  """All before them are those of a run that never does."""
+  start, images, _ = generated()
+  keys = tiny.keys(0, 4)
+  decoder, params = tiny.decoder(2)
+
+  def latents(halt, **changed):
+    settings = PIXELS._replace(num_steps=8, mixing_weight=0.2)._replace(**changed)
+    fn = jax.jit(functools.partial(encoding.encode, decoder, colour_features, settings))
+    return fn(params, PROJECTION, keys, images, start, None, jnp.int32(halt)).w
+
+  for halt in (6, 7):
+    part, whole = latents(halt, mixing_share=0.75), latents(halt)
+    assert np.allclose(part, whole, atol=1e-6) == (halt <= 6)
+  np.testing.assert_allclose(latents(8, mixing_share=0.0), latents(8, mixing_weight=0.0), atol=1e-6)
+
+
+def test_where_no_image_descends_l_mix_it_is_not_computed():
+  start, images, _ = generated()
+  decoder, params = tiny.decoder(2)
+  seen = []
+
+  def counted(params, images):
+    jax.debug.callback(lambda: seen.append(len(images)))
+    return colour_features(params, images)
+
+  settings = PIXELS._replace(num_steps=10, mixing_weight=0.2, mixing_share=0.3)
+  fn = jax.jit(functools.partial(encoding.encode, decoder, counted, settings))
+  jax.block_until_ready(fn(params, PROJECTION, tiny.keys(0, 4), images, start))
+  jax.effects_barrier()
+  assert len(seen) == 1 + 10 + 3  # The images, their reconstructions, mixes.
+
+
 def test_the_mean_start_is_w_avg_in_every_row():
   decoder, params = tiny.decoder(2)
   start = encoding.mean_start(decoder, params, 3)

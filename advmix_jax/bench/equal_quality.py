@@ -1,13 +1,14 @@
-"""The encoder of a finished run at equal quality: as good reconstructions as the paper's Algorithm 1 gives.
+"""The encoder of a finished run at equal quality: as good latents as the paper's Algorithm 1 gives.
 
-Ours are the run's own start, steps and slots. Compared is Algorithm 1 of the paper, Adam from `w_avg`, whole
-batches for all steps, with the same networks, images and weights of the losses.
+Latents are as good where neither the median pixel error of reconstructions nor the median L_mix of mixes is
+higher. Ours are the run's own start, steps and slots. Compared is Algorithm 1 of the paper, Adam from
+`w_avg`, whole batches for all steps, with the same networks, images and weights of the losses.
 """
 
 import functools
 import statistics
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +21,26 @@ from advmix_jax.bench.timing import in_turns, quartiles
 from advmix_jax.ranges import to_float
 from advmix_jax.stages import encode, encode_loss, encode_start
 from advmix_jax.stages.experiment import Experiment, require
-from advmix_jax.types import Array, BadInputError, Dataset, PyTree
+from advmix_jax.types import Array, BadInputError, Dataset, Decoder, PyTree
 from advmix_jax.workdir import read_metrics
 
 NAME = 'encoder_equal_quality'
 GROWTH = 1.25  # Of the number of our steps, from the run's own, until they are enough.
 PRECISION = 0.04  # Of the fewest steps: each try is a program of its own to compile.
+MIXES = 8  # Of an image, for its L_mix.
+
+
+class Quality(NamedTuple):
+  """Of latents of many images: medians over them of the mean squared pixel error, and of L_mix."""
+
+  error: float
+  mixing_loss: float
+
+  def reaches(self, other: 'Quality') -> bool:
+    return self.error <= other.error and self.mixing_loss <= other.mixing_loss
+
+  def __str__(self) -> str:
+    return f'median error {self.error:.5f}, L_mix {self.mixing_loss:.3f}'
 
 
 def equal_quality(
@@ -33,8 +48,7 @@ def equal_quality(
 ) -> dict[str, Any]:
   """Measures the case and prints a line; the figures are those of the other cases.
 
-  Our steps are the fewest, from the run's own number on, with which our median error is at most that of the
-  paper's way.
+  Our steps are the fewest, from the run's own number on, with which our `Quality` is that of the paper's way.
 
   Args:
     experiment: a run whose generator and start are trained.
@@ -63,23 +77,32 @@ def equal_quality(
   arguments = plain_arguments(experiment, shared, part)
   paper = reference_cases.ENCODE._replace(num_steps=encode_steps)
   plain = jax.jit(functools.partial(encoding.encode, experiment.encode_decoder, features_fn, paper))
-  wanted = float(np.median(plain(*arguments).error))
+  mixing_losses = jax.jit(functools.partial(mean_mixing_loss, experiment.encode_decoder, features_fn, paper))
+
+  def quality(w: Array | np.ndarray, error: Array | np.ndarray) -> Quality:
+    return Quality(float(np.median(error)), float(np.median(mixing_losses(*arguments[:-1], w))))
+
+  wanted = quality(*plain(*arguments))
 
   shared = parallel.replicate(shared)
   num_slots = min(experiment.config.encode.batch_size, num_images)
   settings = encode_loss.encode_settings(experiment)
 
   @functools.cache
-  def ours(num_steps: int) -> tuple[encode.Encoder, np.ndarray, np.ndarray]:
-    """The encoder of so many steps, its errors and the steps it took, each [num_images]."""
+  def ours(num_steps: int) -> tuple[encode.Encoder, Quality, np.ndarray]:
+    """The encoder of so many steps, what it reaches, and the steps it took, [num_images]."""
     encoder = encode.Encoder(experiment, features_fn, settings._replace(num_steps=num_steps), num_slots)
-    pieces = [found for _, found in encoder(shared, part, range(num_images))]
-    error, taken = (np.concatenate([getattr(found, k) for found in pieces]) for k in ('error', 'taken'))
-    print(f'{num_steps} steps: median error {np.median(error):.5f}, wanted {wanted:.5f}', flush=True)
-    return encoder, error, taken
+    positions, pieces = zip(*encoder(shared, part, range(num_images)), strict=True)
+    order = np.argsort(np.concatenate(positions))
+    w, error, taken = (
+      np.concatenate([getattr(found, k) for found in pieces])[order] for k in ('w', 'error', 'taken')
+    )
+    found = quality(w, error)
+    print(f'{num_steps} steps: {found}; wanted: {wanted}', flush=True)
+    return encoder, found, taken
 
-  num_steps = fewest_steps(lambda n: bool(np.median(ours(n)[1]) <= wanted), settings.num_steps, encode_steps)
-  encoder, error, taken = ours(num_steps)
+  num_steps = fewest_steps(lambda n: ours(n)[1].reaches(wanted), settings.num_steps, encode_steps)
+  encoder, found, taken = ours(num_steps)
 
   runs = [lambda: list(encoder(shared, part, range(num_images)))]
   theirs = None
@@ -115,10 +138,13 @@ def equal_quality(
       },
     }
   described = {
-    'reached': bool(np.median(error) <= wanted),
-    'median_error': float(np.median(error)),
-    'plain_median_error': wanted,  # By the plain loop in jax, which does what PyTorch does.
+    'reached': found.reaches(wanted),
+    'median_error': found.error,
+    'median_mixing_loss': found.mixing_loss,
+    'plain_median_error': wanted.error,  # By the plain loop in jax, which does what PyTorch does.
+    'plain_median_mixing_loss': wanted.mixing_loss,
     'steps': num_steps,
+    'mixing_share': settings.mixing_share,
     'mean_steps_taken': float(taken.mean()),
     'plain_steps': encode_steps,
     'start_seconds_per_image': start_seconds(experiment),
@@ -170,6 +196,31 @@ def plain_arguments(experiment: Experiment, shared: PyTree, part: Dataset) -> tu
   keys = mixing.example_keys(shared['key'], jnp.asarray(part.index.astype(np.int32)))
   start = encoding.mean_start(experiment.encode_decoder, shared['decoder'], len(part))
   return shared['decoder'], shared['features'], keys, jnp.asarray(to_float(part.images)), start
+
+
+def mean_mixing_loss(
+  decoder: Decoder,
+  features_fn: encoding.FeaturesFn,
+  settings: encoding.EncodeSettings,
+  params: PyTree,
+  feature_params: PyTree,
+  keys: Array,
+  images: Array,
+  w: Array,
+) -> Array:
+  """L_mix `[B]` of latents `w [B, L, D]`, the mean of some draws: of the same ones for all latents.
+
+  Args: as for `encoding.encode`; the keys are consumed.
+  """
+  target_features = features_fn(feature_params, images)
+  trunk = decoder.coarse(params, mixing.split(w, decoder.mixing_level)[0])
+  parts = decoder, features_fn, settings, params, feature_params
+
+  def one_draw(n):
+    draws = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, n)
+    return encoding.mixing_loss(*parts, draws, target_features, trunk)
+
+  return jnp.mean(jax.lax.map(one_draw, jnp.arange(MIXES)), axis=0)
 
 
 def start_seconds(experiment: Experiment) -> float | None:

@@ -25,6 +25,7 @@ def encode_settings(networks: Networks) -> EncodeSettings:
     mixing_weight=e.mixing_weight,
     layer_weights=tuple(zip(feature_layers(networks), e.layer_weights, strict=False)),
     schedule=e.schedule,
+    mixing_share=e.mixing_share,
   )
 
 
