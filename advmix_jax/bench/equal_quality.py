@@ -92,8 +92,8 @@ def equal_quality(
   def ours(num_steps: int) -> tuple[encode.Encoder, Quality, np.ndarray]:
     """The encoder of so many steps, what it reaches, and the steps it took, [num_images]."""
     encoder = encode.Encoder(experiment, features_fn, settings._replace(num_steps=num_steps), num_slots)
-    positions, pieces = zip(*encoder(shared, part, range(num_images)), strict=True)
-    order = np.argsort(np.concatenate(positions))
+    places, pieces = zip(*encoder(shared, part, range(num_images)), strict=True)
+    order = np.argsort(np.concatenate(places))
     w, error, taken = (
       np.concatenate([getattr(found, k) for found in pieces])[order] for k in ('w', 'error', 'taken')
     )
@@ -125,18 +125,7 @@ def equal_quality(
     'ratio_vs_torch': None,
   }
   if theirs is not None:
-    whole = [s * encode_steps / reference_cases.ENCODE.num_steps for s in seconds[1]]
-    ratios = [b / a for a, b in zip(seconds[0], whole, strict=True)]
-    figures |= {
-      'ratio_vs_torch': statistics.median(ratios),
-      'ratio_quartiles': quartiles(ratios),
-      'torch': {
-        'variant': theirs.variant,
-        'tried': theirs.tried,
-        'measured_steps': reference_cases.ENCODE.num_steps,  # The time of all steps is that of these, scaled.
-        **speed(whole, num_images),
-      },
-    }
+    figures |= compared(seconds[0], seconds[1], encode_steps, num_images, theirs)
   described = {
     'reached': found.reaches(wanted),
     'median_error': found.error,
@@ -151,6 +140,29 @@ def equal_quality(
   }
   print(f'{NAME:20} {in_words(figures, described)}', flush=True)
   return figures | described
+
+
+def compared(
+  ours: list[float], theirs: list[float], encode_steps: int, num_images: int, case: Any
+) -> dict[str, Any]:
+  """What is said of PyTorch's case, whose time for all steps is that of the measured ones, scaled.
+
+  Args:
+    ours, theirs: seconds of pairs of runs.
+  """
+  measured_steps = reference_cases.ENCODE.num_steps
+  whole = [seconds * encode_steps / measured_steps for seconds in theirs]
+  ratios = [b / a for a, b in zip(ours, whole, strict=True)]
+  return {
+    'ratio_vs_torch': statistics.median(ratios),
+    'ratio_quartiles': quartiles(ratios),
+    'torch': {
+      'variant': case.variant,
+      'tried': case.tried,
+      'measured_steps': measured_steps,
+      **speed(whole, num_images),
+    },
+  }
 
 
 def fewest_steps(enough: Callable[[int], bool], first: int, most: int) -> int:

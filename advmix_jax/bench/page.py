@@ -76,11 +76,15 @@ def ratio(case: dict[str, Any]) -> str:
 
 
 def settings(case: dict[str, Any]) -> str:
-  """The settings among the values of a case."""
-  shown = ('restarts', 'steps', 'classifier', 'r1', 'features', 'broken')
-  return ', '.join(
-    f'{key} {case[key]:.0%}' if key == 'broken' else f'{key} {case[key]}' for key in shown if key in case
-  )
+  """The settings among the values of a case, and what its quality is beside that of the plain algorithm."""
+  shown = ['restarts', 'steps', 'plain_steps', 'classifier', 'r1', 'features', 'broken']
+  shown += ['median_error', 'plain_median_error', 'median_mixing_loss', 'plain_median_mixing_loss']
+
+  def setting(key: str, value: Any) -> str:
+    number = f'{value:.0%}' if key == 'broken' else f'{value:.3g}' if isinstance(value, float) else value
+    return f'{key.replace("_", " ")} {number}'
+
+  return ', '.join(setting(key, case[key]) for key in shown if key in case)
 
 
 def by_value(rows: Sequence[dict[str, Any]]) -> list[tuple[str, list[int], dict[str, dict[int, float]]]]:
