@@ -49,6 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     '--encode_steps', type=int, default=2000, help='of it: steps from the mean (%(default)s)'
   )
   parser.add_argument('--encode_images', type=int, default=64, help='its images (%(default)s)')
+  parser.add_argument('--encode_mixing_share', type=float, help="its config.encode.mixing_share (the run's)")
   parser.add_argument('--repeats', type=int, default=5, help='runs of which the median counts (%(default)s)')
   parser.add_argument('--against', choices=['torch'], help='does the same work with it, in turns')
   parser.add_argument(
@@ -76,6 +77,9 @@ def check(options: argparse.Namespace) -> None:
   for flag in ('repeats', 'encode_steps'):
     if getattr(options, flag) < 1:
       raise BadInputError(f'--{flag} is {getattr(options, flag)}, expected at least 1')
+  share = options.encode_mixing_share
+  if share is not None and not 0 <= share <= 1:
+    raise BadInputError(f'--encode_mixing_share is {share}, expected a number in [0, 1]')
   if equal_quality.NAME in options.cases.split(',') and options.run is None:
     raise BadInputError(f'--cases: {equal_quality.NAME} needs --run, the folder of a finished run')
   if options.run is not None and not (options.run / 'config.json').exists():
@@ -114,6 +118,8 @@ def measure_cases(options: argparse.Namespace) -> dict[str, Any]:
     [name for name in names if name != equal_quality.NAME], options.repeats, against=options.against
   )
   if experiment is not None:
+    if options.encode_mixing_share is not None:
+      experiment.config.encode.mixing_share = options.encode_mixing_share
     sizes = (options.encode_steps, options.encode_images, options.repeats)
     figures['cases'].append(equal_quality.equal_quality(experiment, *sizes, options.against))
     figures['run'] = str(options.run)

@@ -118,6 +118,10 @@ def test_the_time_of_pytorchs_steps_is_that_of_the_measured_ones_scaled(run, tmp
     ([], 'encoder_equal_quality needs --run'),
     (['--run=no/such/folder'], '--run=no/such/folder: found no config.json'),
     (['--run={run}', '--encode_images=65'], '--encode_images is 65, expected 1 to the 64 training images'),
+    (
+      ['--run={run}', '--encode_mixing_share=1.5'],
+      '--encode_mixing_share is 1.5, expected a number in [0, 1]',
+    ),
     (['--run={run}', '--encode_steps=0'], '--encode_steps is 0, expected at least 1'),
   ],
 )

@@ -77,7 +77,7 @@ def ratio(case: dict[str, Any]) -> str:
 
 def settings(case: dict[str, Any]) -> str:
   """The settings among the values of a case, and what its quality is beside that of the plain algorithm."""
-  shown = ['restarts', 'steps', 'plain_steps', 'classifier', 'r1', 'features', 'broken']
+  shown = ['restarts', 'steps', 'mixing_share', 'plain_steps', 'classifier', 'r1', 'features', 'broken']
   shown += ['median_error', 'plain_median_error', 'median_mixing_loss', 'plain_median_mixing_loss']
 
   def setting(key: str, value: Any) -> str:
