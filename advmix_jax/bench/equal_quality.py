@@ -1,8 +1,8 @@
 """The encoder of a finished run at equal quality: as good latents as the paper's Algorithm 1 gives.
 
 Latents are as good where neither the median pixel error of reconstructions nor the median L_mix of mixes is
-higher. Ours are the run's own start and slots, of as many steps as it takes. Compared is Algorithm 1 of the
-paper, Adam from `w_avg`, whole batches for all steps, with the same networks, images and weights of the losses.
+higher. Ours are the run's own start and slots, and as many steps as that takes. Compared is Algorithm 1 of
+the paper, Adam from `w_avg`, whole batches for all steps, with the same networks, images and loss weights.
 """
 
 import functools
