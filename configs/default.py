@@ -129,8 +129,8 @@ def get_config() -> ml_collections.ConfigDict:
   c.encode.pixel_weight = 1.0  # alpha_0
   c.encode.feature_weight = 1.0  # alpha_i
   c.encode.mixing_weight = 0.2  # beta_i; 0 leaves L_mix out.
-  # Share of the steps, the first ones, that descend L_mix too; the others descend L_rec alone, of which L_mix
-  # leaves the last bit. 1, as in the paper, = all.
+  # Share of the steps, the first ones, that descend L_mix too; the others descend L_rec alone, which L_mix
+  # outweighs by far at the end. 1, as in the paper, = all.
   c.encode.mixing_share = 1.0
   # A factor of alpha_i and beta_i for each of the feature layers; () = 1 for all, as in the paper. With
   # vgg16 weights of the caffe convention inputs are on [0, 255], and so the mean square of activations on

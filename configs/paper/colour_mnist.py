@@ -32,7 +32,7 @@ def set_cpu(c: ml_collections.ConfigDict) -> None:
   c.data.num_train = 2500
   c.generator.total_kimg = 120.0
   c.encode.init_kimg = 10.0
-  c.encode.num_steps = 20
+  c.encode.num_steps = 20  # This and the next as in what docs/results.md records.
   c.encode.mixing_share = 1.0
   c.train.num_epochs = 8.0
   c.evaluate.num_examples = 100  # Attacked ones, which none of the three shows.
