@@ -21,3 +21,9 @@ def test_the_most_steps_are_the_answer_where_none_are_enough():
   tried = []
   assert fewest_steps(lambda n: bool(tried.append(n)), 800, 1000) == 1000
   assert tried == [800, 1000]
+
+
+@pytest.mark.parametrize('needed', range(3, 9))
+def test_of_few_steps_the_fewest_are_found(needed):
+  """A few per cent of them are less than one step."""
+  assert fewest_steps(lambda n: n >= needed, 2, 8) == needed

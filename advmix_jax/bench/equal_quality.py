@@ -172,7 +172,7 @@ def fewest_steps(enough: Callable[[int], bool], first: int, most: int) -> int:
     if steps >= most:
       return most
     too_few, steps = steps, min(int(steps * GROWTH) + 1, most)
-  while too_few is not None and steps - too_few > PRECISION * steps:
+  while too_few is not None and steps - too_few > max(1, PRECISION * steps):
     middle = (too_few + steps) // 2
     if enough(middle):
       steps = middle
