@@ -21,7 +21,7 @@ FREE_KEYS = (
 )
 # Keys that came later, with the value at which a run is as it was before them: where a key has this value, a
 # configuration is the same with the key and without.
-ADDED = {'attack.ramp_steps': 0}
+ADDED = {'attack.ramp_steps': 0, 'encode.mixing_share': 1.0}
 
 
 def flatten(config: dict, prefix: str = '') -> dict[str, Any]:
