@@ -47,6 +47,7 @@ EQUAL_QUALITY = {
   'plain_steps': 2000,
   'median_error': 0.0023456,
   'plain_median_error': 0.0024,
+  'start_seconds_per_image': 0.0069,
 }
 PIPELINE = {
   'name': 'pipeline',
@@ -85,7 +86,8 @@ def files(tmp_path):
     }
   }
   parts = {
-    'bench': {'cases': [ATTACK, EVALUATION, EQUAL_QUALITY], 'networks': networks, 'resolution': 32},
+    'bench': {'cases': [ATTACK, EVALUATION], 'networks': networks, 'resolution': 32},
+    'equal': {'cases': [EQUAL_QUALITY], 'networks': networks, 'resolution': 32, 'run': 'runs/mnist'},
     'pipeline': {'cases': [PIPELINE]},
     'curves': {
       'curves': [
@@ -117,6 +119,8 @@ def test_the_page_shows_every_measurement_and_where_it_is_from(files, tmp_path):
   for row in (
     '| attack_train_cnn | 31.3 | 13.0 (torch.compile) | 2.40 (2.31 to 2.46) | 47% | restarts 5, steps 7 |',
     '| attack_eval_cnn | 110 |  |  |  | broken 60% |',
+    'the trained networks of runs/mnist and',
+    'took 0.007 s for',
     '| steps 300, plain steps 2000, median error 0.00235, plain median error 0.0024 |',
     '| digits, 100 images | train_gan | train | all |',
     '| seconds per image | 2.0 s | 1.0 s | 3.0 s |',
@@ -128,7 +132,7 @@ def test_the_page_shows_every_measurement_and_where_it_is_from(files, tmp_path):
     '| launch.encode | 40.0 s | 12.0 s | 30% |',
   ):
     assert row in text, row
-  for name in ('bench', 'pipeline', 'curves', 'profile', 'start'):
+  for name in ('bench', 'equal', 'pipeline', 'curves', 'profile', 'start'):
     assert f'`measure {name}`, 2026-11-23: A processor, 2 threads, 1 cpu device(s)' in text
   assert 'they share its cores' in text and 'jax 0.10.2' in text
   assert (tmp_path / 'docs' / 'performance-curves.png').read_bytes().startswith(b'\x89PNG')
