@@ -46,7 +46,7 @@ def measures(fn: Convolution, x: Array, kernel: Array):
 def assert_same_value_and_gradients(ours: Convolution, theirs: Convolution, x: Array, kernel: Array) -> None:
   pairs = (jax.tree.leaves(measures(fn, x, kernel)) for fn in (ours, theirs))
   for a, b in zip(*pairs, strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * float(np.abs(b).max()))
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * float(np.abs(b).max()))
 
 
 def forms_in_a_loop(fn: Convolution) -> set[str]:

@@ -85,6 +85,14 @@ def test_value_and_gradients_are_those_of_plain_lax(case):
   assert_same_value_and_gradients(ours, theirs, normal(0, *x_shape), normal(1, *kernel_shape))
 
 
+@pytest.mark.parametrize('name', ['k3', 'upsample', 'downsample'])
+def test_on_accelerators_too(name, monkeypatch):
+  """The forms that they take, on this machine."""
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  ours, theirs, x_shape, kernel_shape = CASES[name]
+  assert_same_value_and_gradients(ours, theirs, normal(0, *x_shape), normal(1, *kernel_shape))
+
+
 def test_the_kernel_gradient_can_be_differentiated_again():
   x, kernel = normal(0, 2, 4, 4, 3), normal(1, 3, 3, 3, 2)
 
