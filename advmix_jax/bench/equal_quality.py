@@ -17,7 +17,7 @@ import numpy as np
 from advmix_jax import encoding, mixing, parallel
 from advmix_jax.bench import reference_cases
 from advmix_jax.bench.measurement import check_torch, in_words, speed
-from advmix_jax.bench.timing import in_turns, quartiles
+from advmix_jax.bench.timing import Run, in_turns, quartiles
 from advmix_jax.ranges import to_float
 from advmix_jax.stages import encode, encode_loss, encode_start
 from advmix_jax.stages.experiment import Experiment, require
@@ -69,11 +69,7 @@ def equal_quality(
     require(encode_start.start_file(experiment), 'encode')
   features_fn, shared = encode.load_shared(experiment)
   shared = shared | {'key': experiment.key('encode/train')}
-  train = experiment.encode_splits.train
-  rng = np.random.default_rng((experiment.config.data.split_seed, len(train)))
-  positions = np.sort(rng.choice(len(train), num_images, replace=False))
-  part = Dataset(train.images[positions], train.labels[positions], train.index[positions], None, 1)
-
+  part = some_images(experiment, num_images)
   arguments = plain_arguments(experiment, shared, part)
   paper = reference_cases.ENCODE._replace(num_steps=encode_steps)
   plain = jax.jit(functools.partial(encoding.encode, experiment.encode_decoder, features_fn, paper))
@@ -83,49 +79,18 @@ def equal_quality(
     return Quality(float(np.median(error)), float(np.median(mixing_losses(*arguments[:-1], w))))
 
   wanted = quality(*plain(*arguments))
+  encoder_of = functools.cache(functools.partial(encode_part, experiment, features_fn, shared, part))
 
-  shared = parallel.replicate(shared)
-  num_slots = min(experiment.config.encode.batch_size, num_images)
-  settings = encode_loss.encode_settings(experiment)
-
-  @functools.cache
-  def ours(num_steps: int) -> tuple[encode.Encoder, Quality, np.ndarray]:
-    """The encoder of so many steps, what it reaches, and the steps it took, [num_images]."""
-    encoder = encode.Encoder(experiment, features_fn, settings._replace(num_steps=num_steps), num_slots)
-    places, pieces = zip(*encoder(shared, part, range(num_images)), strict=True)
-    order = np.argsort(np.concatenate(places))
-    w, error, taken = (
-      np.concatenate([getattr(found, k) for found in pieces])[order] for k in ('w', 'error', 'taken')
-    )
-    found = quality(w, error)
+  def enough(num_steps: int) -> bool:
+    found = quality(*encoder_of(num_steps)[1:3])
     print(f'{num_steps} steps: {found}; wanted: {wanted}', flush=True)
-    return encoder, found, taken
+    return found.reaches(wanted)
 
-  num_steps = fewest_steps(lambda n: ours(n)[1].reaches(wanted), settings.num_steps, encode_steps)
-  encoder, found, taken = ours(num_steps)
-
-  runs = [lambda: list(encoder(shared, part, range(num_images)))]
-  theirs = None
-  if against is not None:
-    from advmix_jax.torch_reference import cases as torch_cases
-
-    sizes = reference_cases.Networks(
-      w_size=experiment.decoder.latent_size, mixing_level=experiment.config.attack.mixing_level
-    )
-    params, features, *rest = arguments
-    case = reference_cases.Case(lambda: None, num_images, None, {}, (params, {'params': features}, *rest))
-    theirs = torch_cases.fastest('encoder_step', case, sizes)
-    runs.append(theirs.run)
-  seconds = in_turns(runs, repeats)
-  figures: dict[str, Any] = {
-    'name': NAME,
-    **speed(seconds[0], num_images),
-    'flops_per_sec': None,
-    'share_of_matmul_peak': None,
-    'ratio_vs_torch': None,
-  }
-  if theirs is not None:
-    figures |= compared(seconds[0], seconds[1], encode_steps, num_images, theirs)
+  settings = encode_loss.encode_settings(experiment)
+  num_steps = fewest_steps(enough, settings.num_steps, encode_steps)
+  encode_all, w, error, taken = encoder_of(num_steps)
+  found = quality(w, error)
+  figures = timed(experiment, encode_all, arguments, encode_steps, repeats, against)
   described = {
     'reached': found.reaches(wanted),
     'median_error': found.error,
@@ -140,6 +105,72 @@ def equal_quality(
   }
   print(f'{NAME:20} {in_words(figures, described)}', flush=True)
   return figures | described
+
+
+def some_images(experiment: Experiment, count: int) -> Dataset:
+  """Training images of the run, drawn by `data.split_seed`."""
+  train = experiment.encode_splits.train
+  rng = np.random.default_rng((experiment.config.data.split_seed, len(train)))
+  positions = np.sort(rng.choice(len(train), count, replace=False))
+  return Dataset(train.images[positions], train.labels[positions], train.index[positions], None, 1)
+
+
+def encode_part(
+  experiment: Experiment, features_fn: encoding.FeaturesFn, shared: PyTree, part: Dataset, num_steps: int
+) -> tuple[Callable[[], list], np.ndarray, np.ndarray, np.ndarray]:
+  """Our encoder of so many steps at work on all images, and what it gives.
+
+  Returns:
+    What encodes them again, `w [B, L, D]`, the errors `[B]` and the steps taken `[B]`.
+  """
+  settings = encode_loss.encode_settings(experiment)._replace(num_steps=num_steps)
+  num_slots = min(experiment.config.encode.batch_size, len(part))
+  encoder, shared = encode.Encoder(experiment, features_fn, settings, num_slots), parallel.replicate(shared)
+
+  def encode_all() -> list:
+    return list(encoder(shared, part, range(len(part))))
+
+  places, pieces = zip(*encode_all(), strict=True)
+  order = np.argsort(np.concatenate(places))
+  w, error, taken = (
+    np.concatenate([getattr(found, k) for found in pieces])[order] for k in ('w', 'error', 'taken')
+  )
+  return encode_all, w, error, taken
+
+
+def timed(
+  experiment: Experiment,
+  encode_all: Callable[[], list],
+  arguments: tuple[Array, ...],
+  encode_steps: int,
+  repeats: int,
+  against: str | None,
+) -> dict[str, Any]:
+  """The figures that all cases have: of ours, and beside PyTorch's if that is asked for."""
+  params, features, keys, images, start = arguments
+  runs: list[Run] = [encode_all]
+  theirs = None
+  if against is not None:
+    from advmix_jax.torch_reference import cases as torch_cases
+
+    sizes = reference_cases.Networks(
+      w_size=experiment.decoder.latent_size, mixing_level=experiment.config.attack.mixing_level
+    )
+    given = params, {'params': features}, keys, images, start
+    case = reference_cases.Case(lambda: None, len(images), None, {}, given)
+    theirs = torch_cases.fastest('encoder_step', case, sizes)
+    runs.append(theirs.run)
+  seconds = in_turns(runs, repeats)
+  figures: dict[str, Any] = {
+    'name': NAME,
+    **speed(seconds[0], len(images)),
+    'flops_per_sec': None,
+    'share_of_matmul_peak': None,
+    'ratio_vs_torch': None,
+  }
+  if theirs is not None:
+    figures |= compared(seconds[0], seconds[1], encode_steps, len(images), theirs)
+  return figures
 
 
 def compared(
