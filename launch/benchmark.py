@@ -3,6 +3,7 @@
 python -m launch.benchmark --out=bench.json
 python -m launch.benchmark --cases=gan_step,attack_train_cnn --repeats=9
 python -m launch.benchmark --against=torch --out=bench.json
+python -m launch.benchmark --precision=bfloat16 --batch_size=1024 --cases=attack_train_cnn --out=bfloat16.json
 python -m launch.benchmark --against=torch --cases=encoder_equal_quality --run=runs/digits --out=encoder.json
 python -m launch.benchmark --curves=batch,restarts,steps,resolution,devices --out=curves.json
 python -m launch.benchmark --profile=attack_train_cnn --out=profile.json
@@ -44,6 +45,11 @@ def main(arguments: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(prog='python -m launch.benchmark', description=__doc__.split('\n')[0])
   parser.add_argument('--out', type=Path, help='file for the figures, JSON')
   parser.add_argument('--cases', default=','.join(reference_cases.CASES), help='some of %(default)s')
+  parser.add_argument(
+    '--precision', choices=['float32', 'bfloat16'], default='float32', help='of the reference networks'
+  )
+  usual = reference_cases.Networks().batch_size
+  parser.add_argument('--batch_size', type=int, default=usual, help='images in a step of them (%(default)s)')
   parser.add_argument('--run', type=Path, help=f'folder of a finished run, for the case {equal_quality.NAME}')
   parser.add_argument(
     '--encode_steps', type=int, default=2000, help='of it: steps from the mean (%(default)s)'
@@ -74,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def check(options: argparse.Namespace) -> None:
   """Raises `BadInputError` for flags that cannot work."""
-  for flag in ('repeats', 'encode_steps'):
+  for flag in ('repeats', 'encode_steps', 'batch_size'):
     if getattr(options, flag) < 1:
       raise BadInputError(f'--{flag} is {getattr(options, flag)}, expected at least 1')
   share = options.encode_mixing_share
@@ -93,13 +99,15 @@ def check(options: argparse.Namespace) -> None:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
   """What the flags ask for, with machine and date."""
+  sizes = {'precision': options.precision, 'batch_size': options.batch_size}
+  networks = reference_cases.Networks()._replace(**sizes)
   if options.curves is not None:
     names = options.curves.split(',')
     curves.check_names(names)
-    return measurement.stamp(options.repeats) | {'curves': curves.curves(names, options.repeats)}
+    return measurement.stamp(options.repeats) | {'curves': curves.curves(names, options.repeats, networks)}
   if options.profile is not None:
     return measurement.stamp(options.repeats) | {
-      'profiles': profile.profile_cases(options.profile.split(','))
+      'profiles': profile.profile_cases(options.profile.split(','), networks)
     }
   if options.start_time is not None:
     return measurement.stamp(options.repeats) | {'start_times': start_time.start_times(options.start_time)}
@@ -107,15 +115,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     case = pipeline.pipeline_case(options.pipeline)
     print(pipeline.in_words(case))
     return measurement.stamp(options.repeats) | {'cases': [case]}
-  return measure_cases(options)
+  return measure_cases(options, networks)
 
 
-def measure_cases(options: argparse.Namespace) -> dict[str, Any]:
+def measure_cases(options: argparse.Namespace, networks: reference_cases.Networks) -> dict[str, Any]:
   """Cases on reference networks, and the one on a run."""
   names = options.cases.split(',')
   experiment = open_run(options.run) if equal_quality.NAME in names else None
   figures = measurement.run_cases(
-    [name for name in names if name != equal_quality.NAME], options.repeats, against=options.against
+    [name for name in names if name != equal_quality.NAME], options.repeats, networks, options.against
   )
   if experiment is not None:
     if options.encode_mixing_share is not None:

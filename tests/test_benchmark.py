@@ -82,12 +82,42 @@ def test_figures_are_printed_and_written_in_the_agreed_form(tmp_path, monkeypatc
   assert 'classifier_step' in capsys.readouterr().out
 
 
+def dtypes(precision):
+  """Of what is multiplied when images are generated and classified."""
+  reference = reference_cases.Reference(TINY._replace(precision=precision))
+  classifier = reference.classifier_state()
+
+  def classified(params, w):
+    return classifier.apply_fn(classifier.params, reference.decoder.decode(params, w))
+
+  found = operations(jax.make_jaxpr(classified)(reference.params, reference.batch.latents).jaxpr)
+  return {o.dtype for o in found if o.kind == 'product'}
+
+
+def test_convolutions_and_the_peak_can_be_in_bfloat16(tmp_path, monkeypatch):
+  monkeypatch.setattr(measurement, 'PEAK_SIZE', 64)
+  monkeypatch.setattr(reference_cases, 'Networks', lambda: TINY)
+  out = tmp_path / 'bench.json'
+  flags = ('--cases=classifier_step', '--precision=bfloat16', '--batch_size=4', '--repeats=1')
+  assert command.main([*flags, f'--out={out}']) == 0
+  figures = json.loads(out.read_text())
+  assert (figures['networks']['precision'], figures['networks']['batch_size']) == ('bfloat16', 4)
+  assert 'bfloat16' in dtypes('bfloat16') and dtypes('float32') == {'float32'}
+  assert measurement.matmul('bfloat16')().dtype == jnp.bfloat16
+
+
+def test_pytorch_is_compared_in_float32(capsys):
+  assert command.main(['--against=torch', '--precision=bfloat16']) == 2
+  assert "error: --precision is 'bfloat16', expected float32 with --against=torch" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
   'argument, text',
   [
     ('--cases=gan_step,attack', "--cases: found 'attack', expected some of gan_step, "),
     ('--page=page.md', '--page: found no --from, expected the files that --out wrote'),
     ('--repeats=0', '--repeats is 0, expected at least 1'),
+    ('--batch_size=0', '--batch_size is 0, expected at least 1'),
     ('--out=/dev/null/bench.json', '--out=/dev/null/bench.json cannot be written: '),
   ],
 )

@@ -14,6 +14,7 @@ from advmix_jax import config_check, parallel
 from advmix_jax.bench import hardware, scaling, scaling_page, work
 from advmix_jax.bench.hardware import Accelerator, Efficiency
 from advmix_jax.bench.operations import Operation, operations
+from advmix_jax.methods import METHODS
 from advmix_jax.models.conv import conv2d
 from advmix_jax.stages.networks import Networks
 
@@ -199,6 +200,22 @@ def test_the_figures_are_those_of_the_programs():
   (stored,) = [r for r in json.loads(FIGURES.read_text())['steps'] if r['stage'] == 'evaluate']
   for key in ('flops_per_byte', 'seconds', 'bytes'):
     assert found[key] == pytest.approx(stored[key], rel=0.05), key  # Two devices here, one there.
+
+
+def test_colour_mnist_at_the_papers_size_is_reckoned_with_within_half_an_hour():
+  """On one H200, from data to all methods' accuracies; those that do not mix take less than AdvMix."""
+  config = importlib.import_module('configs.color_mnist').get_config('paper')
+  config_check.split_names(config)
+  networks = Networks(config, pathlib.Path(), 10, 10)
+  images = {
+    'train_gan': config.generator.total_kimg * 1000,
+    'encode': 70_000,
+    'train': len(METHODS) * config.train.num_epochs * 60_000,
+    'evaluate': len(METHODS) * config.evaluate.num_restarts * 10_000,
+  }
+  steps = list(work.of_run(networks, networks, 'advmix'))
+  stages = scaling.hours(steps, images, [1], hardware.H200, Efficiency())
+  assert sum(stage['on'][0]['hours'] for stage in stages) < 0.5
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ from advmix_jax.workdir import environment
 if TYPE_CHECKING:
   from advmix_jax.torch_reference.process import TorchProcess
 
-PEAK_SIZE = 2048  # Side of the matrices whose product gives the peak.
+PEAK_SIZE = 2048  # Side of the matrices whose product gives the peak ...
+ON_ACCELERATORS = 4  # ... and so many times that on one, which such a product does not fill.
 
 
 def check_torch() -> None:
@@ -55,7 +56,8 @@ def run_cases(
     depends on the data.
 
   Raises:
-    BadInputError: for a name that is not in `CASES`, or if what is compared with is not installed.
+    BadInputError: for a name that is not in `CASES`, or if what is compared with is not installed or does
+      not compute in this precision.
   """
   unknown = [name for name in names if name not in reference_cases.CASES]
   if unknown:
@@ -64,6 +66,8 @@ def run_cases(
   if against is None:
     return _run_cases(names, repeats, networks, None)
   check_torch()
+  if networks.precision != 'float32':
+    raise BadInputError(f'--precision is {networks.precision!r}, expected float32 with --against=torch')
   from advmix_jax.torch_reference.process import TorchProcess
 
   with TorchProcess(networks) as torch:
@@ -74,11 +78,11 @@ def _run_cases(
   names: Sequence[str], repeats: int, networks: reference_cases.Networks, torch: 'TorchProcess | None'
 ) -> dict[str, Any]:
   reference = reference_cases.Reference(networks)
-  product = matmul()
-  machine = describe_machine(repeats, torch)
+  product = matmul(networks.precision)
+  machine = describe_machine(repeats, torch, networks.precision)
   gflops = machine['matmul_flops'] / 1e9
   print(
-    f'matrix products of {PEAK_SIZE}: {gflops:.0f} GFLOP/s; load before: {machine["load"]:.1f}', flush=True
+    f'matrix products of {peak_size()}: {gflops:.0f} GFLOP/s; load before: {machine["load"]:.1f}', flush=True
   )
   cases = []
   for name in names:
@@ -161,19 +165,25 @@ def in_words(figures: dict[str, Any], settings: dict[str, Any]) -> str:
   return text + f'  ({", ".join(f"{key} {value}" for key, value in settings.items())})'
 
 
-def describe_machine(repeats: int, torch: 'TorchProcess | None') -> dict[str, Any]:
+def describe_machine(
+  repeats: int, torch: 'TorchProcess | None', precision: str = 'float32'
+) -> dict[str, Any]:
   """Versions, processor, load of the last minute, rate of matrix products: of jax, or the better of both."""
   machine = environment() | {'processor': processor(), 'load': os.getloadavg()[0]}
-  rates = {'jax': matmul_rate(matmul(), repeats)}
+  rates = {'jax': matmul_rate(matmul(precision), repeats)}
   if torch is not None:
-    rates['torch'] = matmul_rate(torch.matmul(PEAK_SIZE), repeats)
+    rates['torch'] = matmul_rate(torch.matmul(peak_size()), repeats)
     machine['torch'] = torch.environment()
   return machine | {'matmul_flops': max(rates.values()), 'matmul_flops_of': rates}
 
 
-def matmul() -> Run:
-  """A product of two matrices of side `PEAK_SIZE`."""
-  x = jnp.ones((PEAK_SIZE, PEAK_SIZE))
+def peak_size() -> int:
+  return PEAK_SIZE if jax.default_backend() == 'cpu' else PEAK_SIZE * ON_ACCELERATORS
+
+
+def matmul(precision: str) -> Run:
+  """A product of two matrices of side `peak_size()`."""
+  x = jnp.ones((peak_size(), peak_size()), precision)
   product = jax.jit(jnp.matmul)
   return lambda: product(x, x)
 
@@ -187,7 +197,7 @@ def matmul_rate(run: Run, repeats: int) -> float:
 
 def matmul_flops(seconds: Sequence[float]) -> float:
   """Operations per second of products that took so long each."""
-  return 2 * PEAK_SIZE**3 / statistics.median(seconds)
+  return 2 * peak_size() ** 3 / statistics.median(seconds)
 
 
 def processor() -> str:

@@ -54,6 +54,7 @@ class Networks(NamedTuple):
     classifier_fmaps: of the CNN.
     mixing_level: m.
     batch_size: images in a step.
+    precision: float32 | bfloat16, as the key of the configuration.
   """
 
   fmaps: tuple[int, ...] = (64, 64, 32, 16)
@@ -62,6 +63,7 @@ class Networks(NamedTuple):
   classifier_fmaps: tuple[int, ...] = (32, 32, 64, 64)
   mixing_level: int = 6
   batch_size: int = 64
+  precision: str = 'float32'
 
 
 class Case(NamedTuple):
@@ -116,8 +118,11 @@ class Reference:
 
   def __init__(self, networks: Networks):
     self.networks = n = networks
-    self.generator = StyleGAN(n.fmaps, latent_size=n.w_size, w_size=n.w_size, mapping_layers=n.mapping_layers)
-    self.discriminator = Discriminator(n.fmaps)
+    dtype = jnp.dtype(n.precision)
+    self.generator = StyleGAN(
+      n.fmaps, latent_size=n.w_size, w_size=n.w_size, mapping_layers=n.mapping_layers, dtype=dtype
+    )
+    self.discriminator = Discriminator(n.fmaps, dtype=dtype)
     self.decoder = generator_decoder(self.generator, n.mixing_level)
     self.params = jax.jit(init_generator, static_argnums=1)(jax.random.key(0), self.generator)
     size, rng = self.generator.resolution, np.random.default_rng(0)
@@ -131,7 +136,8 @@ class Reference:
     return self.decoder.map_z(self.params, jnp.asarray(z, jnp.float32))
 
   def classifier_state(self, name: str = 'cnn') -> TrainState:
-    model = make_classifier(name, self.networks.classifier_fmaps, NUM_CLASSES)
+    n = self.networks
+    model = make_classifier(name, n.classifier_fmaps, NUM_CLASSES, jnp.dtype(n.precision))
     shape = (self.generator.resolution, self.generator.resolution, 3)
     tx = optax.adam(LEARNING_RATE)
     key = jax.random.key(1)
