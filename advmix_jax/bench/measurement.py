@@ -65,9 +65,9 @@ def run_cases(
   networks = networks or reference_cases.Networks()
   if against is None:
     return _run_cases(names, repeats, networks, None)
-  check_torch()
   if networks.precision != 'float32':
     raise BadInputError(f'--precision is {networks.precision!r}, expected float32 with --against=torch')
+  check_torch()
   from advmix_jax.torch_reference.process import TorchProcess
 
   with TorchProcess(networks) as torch:
