@@ -10,7 +10,8 @@ Variants:
     generator included. A run takes 23 minutes of a core that trains the generator on 170 images a second, so
     nine runs two hours of two such; docs/results.md has what they gave.
   paper: sigma 0 to 0.4 in steps of 0.05, all 60,000 images, the paper's attack and epochs; a seed is the
-    whole chain, generator included. For accelerators: 27 runs. Not run yet.
+    whole chain, generator included. 27 runs, reckoned as color_mnist.py says: some five hours of an H200. Not
+    run yet.
   paper_exact: the paper's encoder as well, 2,000 steps with VGG-16 features, whose ImageNet weights
     --config.encode.vgg16_weights names. Not run.
   smoke: digits and tiny networks, four runs in two minutes on two cores; the numbers mean nothing.

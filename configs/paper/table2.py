@@ -13,7 +13,7 @@ Variants:
     A run takes 32 to 36 minutes of a slow core, so nine runs two and a half hours of two such;
     docs/results.md has what they gave.
   paper: all 60,000 images, the paper's attack and epochs; a seed is the whole chain, generator included. Nine
-    runs for an accelerator. Not run yet.
+    runs, reckoned as color_mnist.py says: an hour and a half of an H200. Not run yet.
   paper_exact: the paper's encoder as well, 2,000 steps with VGG-16 features, whose ImageNet weights
     --config.encode.vgg16_weights names. Not run.
   smoke: digits and tiny networks, six runs in three minutes on two cores; the numbers mean nothing.

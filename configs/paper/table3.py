@@ -15,7 +15,8 @@ Variants:
     attacked; a seed is the whole chain, generator included. 24 runs, two hours for each of three seeds on two
     cores (--slots=2 --threads=2 --seeds=0; records of seeds add up).
   paper: all images, a StyleGAN at 64 pixels with w of 512, the paper's attack and epochs; a seed is the whole
-    chain, generator included. For accelerators: 24 runs. Not run yet.
+    chain, generator included. 24 runs; launch.scaling reckons with 2.7 hours of an H200 for generator and
+    encoding of a seed, and 2.3 hours for AdvMix on an attribute. Not run yet.
   paper_exact: an FFHQ generator of 1024 pixels, and 2,000 encoder steps with VGG-16 features; needs
     --config.generator.path and --config.encode.vgg16_weights. A seed is the classifier's alone. Not run.
   smoke: tiny networks, two attributes, eight runs in three minutes on two cores; the numbers mean nothing.
