@@ -15,9 +15,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted([ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')])
 PROGRAMS = [path for folder in ('advmix_jax', 'launch', 'tests') for path in (ROOT / folder).rglob('*.py')]
 EXAMPLES = {'advmix_jax/data/npz.py', 'advmix_jax/models/ink.py', 'configs/shapes.py'}  # Made by the guides.
-OTHERS_FLAGS = {  # Of srun, sbatch, pdoc and ruff.
+OTHERS_FLAGS = {  # Of srun, sbatch, pdoc, ruff and XLA.
   'docformat', 'fix', 'gpus', 'gpus-per-node', 'gpus-per-task', 'kill-on-bad-exit', 'nodes',
-  'ntasks-per-node', 'requeue', 'time',
+  'ntasks-per-node', 'requeue', 'time', 'xla_gpu_deterministic_ops',
 }  # fmt: skip
 FILE = re.compile(r'\.(py|md|json|jsonl|csv|npz|png|html|txt|toml|pkl|sh|zip|safetensors|pth|h5)$')
 ARGUMENTS = {'state': 'types.TrainState', 'batch': 'types.Batch'}  # In docs/adding_a_method.md.
