@@ -170,7 +170,9 @@ def target_error():
   return float(np.median(three.error))
 
 
-@pytest.mark.parametrize('kind', ['settling', 'settling, L_mix first', 'target'])
+@pytest.mark.parametrize(
+  'kind', [pytest.param('settling', marks=pytest.mark.slow), 'settling, L_mix first', 'target']
+)
 def test_where_an_image_stops_depends_on_neither_slots_nor_order_nor_devices(kind):
   """Nor does where it leaves L_mix out."""
   stopping = Stopping(target_error()) if kind == 'target' else SETTLING

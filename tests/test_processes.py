@@ -140,7 +140,7 @@ def test_a_run_goes_on_with_another_number_of_processes_and_ends_with_the_same_r
 @pytest.mark.parametrize(
   'victim, number, seconds',
   [
-    (1, signal.SIGKILL, 30),
+    pytest.param(1, signal.SIGKILL, 30, marks=pytest.mark.slow),
     (0, signal.SIGKILL, 30),
     pytest.param(1, signal.SIGSTOP, 60, marks=pytest.mark.slow),
     pytest.param(0, signal.SIGSTOP, 60, marks=pytest.mark.slow),

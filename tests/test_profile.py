@@ -102,6 +102,7 @@ def test_the_name_of_an_operation_says_the_part_and_the_direction(op_name, part,
   assert (kinds.part_of(op_name), kinds.is_backward(op_name)) == (part, backward)
 
 
+@pytest.mark.slow
 def test_a_profile_of_a_case_adds_up(capsys):
   figures = profile.profile_cases(['attack_train_cnn'], TINY)['attack_train_cnn']
   for rows in (figures['by_kind'], figures['by_part']):
