@@ -106,6 +106,13 @@ def test_convolutions_and_the_peak_can_be_in_bfloat16(tmp_path, monkeypatch):
   assert measurement.matmul('bfloat16')().dtype == jnp.bfloat16
 
 
+def test_on_accelerators_the_product_is_larger_and_counted_as_it_is(monkeypatch):
+  monkeypatch.setattr(measurement, 'PEAK_SIZE', 5)
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  assert measurement.matmul('float32')().shape == (20, 20)
+  assert measurement.matmul_flops([0.5]) == 2 * 20**3 / 0.5
+
+
 def test_pytorch_is_compared_in_float32(capsys):
   assert command.main(['--against=torch', '--precision=bfloat16']) == 2
   assert "error: --precision is 'bfloat16', expected float32 with --against=torch" in capsys.readouterr().err

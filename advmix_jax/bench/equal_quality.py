@@ -81,15 +81,16 @@ def equal_quality(
   wanted = quality(*plain(*arguments))
   encoder_of = functools.cache(functools.partial(encode_part, experiment, features_fn, shared, part))
 
-  def enough(num_steps: int) -> bool:
+  @functools.cache
+  def quality_of(num_steps: int) -> Quality:
     found = quality(*encoder_of(num_steps)[1:3])
     print(f'{num_steps} steps: {found}; wanted: {wanted}', flush=True)
-    return found.reaches(wanted)
+    return found
 
   settings = encode_loss.encode_settings(experiment)
-  num_steps = fewest_steps(enough, settings.num_steps, encode_steps)
-  encode_all, w, error, taken = encoder_of(num_steps)
-  found = quality(w, error)
+  num_steps = fewest_steps(lambda n: quality_of(n).reaches(wanted), settings.num_steps, encode_steps)
+  found = quality_of(num_steps)
+  encode_all, _, _, taken = encoder_of(num_steps)
   figures = timed(experiment, encode_all, arguments, encode_steps, repeats, against)
   described = {
     'reached': found.reaches(wanted),
