@@ -19,7 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.generator.batch_size = 16
   c.generator.total_kimg = 0.32
   c.generator.sample_kimg = 0.32
-  c.generator.r1_interval = 2
+  c.generator.r1_interval = 1
   c.encode.init_kimg = 0.16
   c.encode.init_batch_size = 16
   c.encode.init_fmaps = (8, 8)

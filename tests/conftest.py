@@ -1,6 +1,7 @@
 """Runs the tests on CPU with two simulated devices, strict broadcasting and no network."""
 
 import functools
+import importlib.metadata
 import os
 import pathlib
 import socket
@@ -9,6 +10,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+# Most of the time is compiling, here and in commands that tests start. With 0 they run the programs of users.
+quick = os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1') == '1'
+if quick and importlib.metadata.version('jax').startswith('0.10.'):  # Later ones do not know these flags.
+  flags = '--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1'
+  os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {flags}'
 
 import jax
 import pytest
@@ -76,25 +82,16 @@ def programs_are_dropped() -> Iterator[None]:
 
 
 @pytest.fixture(scope='module')
-def quick_compile() -> Iterator[None]:
-  """For modules whose time goes into compiling: XLA's optimisations are left out."""
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
-
-
-@pytest.fixture(scope='module')
 def one_torch_thread() -> Iterator[None]:
   """PyTorch's threads spin while they wait for each other, which is slow beside other tests.
 
-  Its own process is told by the environment, and XLA's optimisations are left out there.
+  Its own process is told by the environment.
   """
   torch = pytest.importorskip('torch', reason='the extra bench (PyTorch) is not installed')
   before = torch.get_num_threads()
   torch.set_num_threads(1)
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv('OMP_NUM_THREADS', '1')
-    patch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
     yield
   torch.set_num_threads(before)
 
@@ -122,15 +119,11 @@ def _folder(variable: str) -> pathlib.Path:
 
 @pytest.fixture(scope='session')
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-  """Of commands, without optimisations: most of their time is compiling.
-
-  All tests share a folder of compiled programs, and nothing else does.
-  """
+  """Of commands: all tests share a folder of compiled programs, and nothing else does."""
   folder = tmp_path_factory.getbasetemp()
   if 'PYTEST_XDIST_WORKER' in os.environ:
     folder = folder.parent  # Each worker has a folder in there.
-  compiled = {'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled')}
-  return os.environ | compiled | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
+  return os.environ | {'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled')}
 
 
 @pytest.fixture(scope='module')

@@ -5,14 +5,12 @@ python -m tests.in_processes OUT 127.0.0.1:1234 2 0    # OUT-0-of-2.npz, of proc
 
 import sys
 
-import jax
 import numpy as np
 
 from advmix_jax import hosts
 
 
 def main(out: str, coordinator: str, count: str, index: str) -> None:
-  jax.config.update('jax_disable_most_optimizations', True)
   hosts.start(hosts.Address(coordinator, int(count), int(index)), 20, 120, 120)
   from tests import on_devices  # It begins to use jax.
 

@@ -24,7 +24,6 @@ from tests import (
   test_encode_refill,
   test_gan,
   test_refill,
-  test_stylegan2_training,
   test_training,
   tiny,
   tiny_gan,
@@ -75,10 +74,6 @@ def steps(*, all_of_them: bool = False) -> Iterator[dict[str, np.ndarray]]:
     yield stepped(method, step, test_training.classifier_state(), test_training.batch(), ('params',))
   if not all_of_them:
     return
-
-  settings, state = test_stylegan2_training.SETTINGS, test_stylegan2_training.gan_state()
-  step = with_axis(gan_step, settings=settings, with_r1=True, with_path_length=True)
-  yield stepped('gan2', step, state, tiny_gan.batch(), (*saved, 'path_length_mean'))
 
   step = with_axis(amortised_step, settings=test_amortised.SETTINGS)
   real = tiny.uniform(1, test_amortised.SIZE, test_amortised.LAYERS, test_amortised.WIDTH, 1)
@@ -138,7 +133,6 @@ def attack_of_training() -> dict[str, np.ndarray]:
 
 
 def main(out: str, what: str, *numbers: str) -> None:
-  jax.config.update('jax_disable_most_optimizations', True)
   jax.config.update('jax_numpy_rank_promotion', 'raise')
   for number in map(int, numbers):
     parallel.use(number)

@@ -2,8 +2,6 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -17,9 +15,8 @@ from advmix_jax.models.stylegan2 import StyleGAN2
 from advmix_jax.types import BadInputError
 from configs import smoke
 from tests import tiny
+from tests.command_line import smoke_flags
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-ROOT = pathlib.Path(__file__).parents[1]
 FMAPS = (6, 4, 3)  # 16 pixels, six rows of w.
 
 
@@ -85,35 +82,28 @@ def test_what_does_not_fit_is_named(tmp_path):
     check_config(config_with(whole))
 
 
-def test_a_run_adopts_it_and_needs_no_training_of_its_own(tmp_path, environment):
+def test_a_run_adopts_it_and_needs_no_training_of_its_own(launch, tmp_path):
   """16 pixels, compared with discriminator features there; the classifier sees 8."""
   source, workdir = save(tmp_path / 'source', critic=Discriminator(FMAPS)), tmp_path / 'run'
   keys = {'generator.path': source, 'data.resolution': 8, 'cutout.size': 4, 'train.methods': 'nominal,advmix'}
-  flags = [f'--workdir={workdir}', *(f'--config.{key}={value}' for key, value in keys.items())]
-
-  def run() -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-      [sys.executable, '-m', 'launch.pipeline', '--config=configs/smoke.py', *flags],
-      cwd=ROOT,
-      env=environment,
-      capture_output=True,
-      text=True,
-    )
-
-  done = run()
+  flags = [*smoke_flags(workdir), *(f'--config.{key}={value}' for key, value in keys.items())]
+  done = launch('pipeline', *flags)
   assert done.returncode == 0, done.stderr
   for name in (generator_folder.DESCRIPTION, generator_folder.GENERATOR, generator_folder.DISCRIMINATOR):
     assert (workdir / 'gan' / name).read_bytes() == (source / name).read_bytes(), name
   assert (workdir / 'gan' / 'mixing-adopted.png').stat().st_size > 1000
-  results = (workdir / 'results.json').read_bytes()
-  assert set(json.loads(results)['methods']) == {'nominal', 'advmix'}
-  assert json.loads(results)['encoder_feature_layers'] == ['block_16', 'block_8', 'block_4']
+  results = json.loads((workdir / 'results.json').read_bytes())
+  assert set(results['methods']) == {'nominal', 'advmix'}
+  assert results['encoder_feature_layers'] == ['block_16', 'block_8', 'block_4']
   broken = np.load(workdir / 'evaluate' / 'advmix.npz')
   assert broken['images'].shape[1:] == (8, 8, 3)
   assert 'Not drawn' not in (workdir / 'report' / 'index.html').read_text()
 
   save(source, tiny.generator((5, 4, 3)), Discriminator(FMAPS))  # The run has a copy, and goes on with that.
-  (workdir / 'encode' / 'test' / 'manifest.json').unlink()
-  again = run()
+  encoded = workdir / 'encode' / 'test'
+  found = {path.name: path.read_bytes() for path in encoded.iterdir()}
+  for path in encoded.iterdir():
+    path.unlink()
+  again = launch('encode', *flags)
   assert again.returncode == 0, again.stderr
-  assert (workdir / 'results.json').read_bytes() == results
+  assert {path.name: path.read_bytes() for path in encoded.iterdir()} == found

@@ -15,7 +15,6 @@ from advmix_jax.training.amortised import amortised_step, create_amortised_state
 from tests import tiny
 from tests.tiny import uniform
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
 SIZE, LAYERS, WIDTH = 8, 3, 4
 SETTINGS = EncodeSettings(0, 0.1, 0.1, pixel_weight=1.0, feature_weight=1.0, mixing_weight=0.0)
 

@@ -13,7 +13,6 @@ from advmix_jax.attack import LatentAttack, ascent_rule
 from tests import tiny
 from tests.tiny import normal, uniform
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
 SIGN = ascent_rule('sign', 0.005)
 NETWORK_ATTACK = LatentAttack(0.03, 2, 4, SIGN)
 LABELS = jnp.array([0, 1, 2])

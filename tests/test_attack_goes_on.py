@@ -12,8 +12,6 @@ from advmix_jax.stages.under_way import UnderWay
 from advmix_jax.types import Interrupted
 from tests.test_refill import NUM_EXAMPLES, best_start_first, problem, settings_of
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 
 @pytest.mark.parametrize('every', [5, 2])
 def test_an_attack_goes_on_within_its_searches_and_finds_the_same(tmp_path, monkeypatch, every):

@@ -61,7 +61,6 @@ def test_losses_are_those_of_the_first_restart_of_all():
   np.testing.assert_array_equal(losses, np.arange(MOST + 1) * np.ones((4, 1)))
 
 
-@pytest.mark.usefixtures('quick_compile')
 def test_what_is_found_is_what_the_attack_of_the_evaluation_finds():
   """Rounding can flip a sign step, so not for quite all examples."""
   decoder, classify, shared, _, w, labels = test_refill.problem()

@@ -12,7 +12,6 @@ from advmix_jax.bench.operations import operations
 from advmix_jax.models import conv
 from launch import benchmark as command
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
 TINY = reference_cases.Networks(
   fmaps=(6, 4), w_size=5, mapping_layers=1, classifier_fmaps=(2, 2, 3, 3), mixing_level=2, batch_size=8
 )

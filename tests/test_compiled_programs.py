@@ -16,7 +16,6 @@ from advmix_jax.training import loop
 from tests import watched_run
 
 pytestmark = [
-  pytest.mark.usefixtures('quick_compile'),
   pytest.mark.skipif(jax.default_backend() != 'cpu', reason='the forms are those of XLA on CPU'),
 ]
 FAST_FORM = 'b01f_01io->b01f'
@@ -40,12 +39,12 @@ TINY = reference_cases.Networks(
 
 
 @pytest.fixture(scope='module')
-def run(tmp_path_factory, quick_compile):
+def run(tmp_path_factory):
   return watched_run.whole_run(tmp_path_factory.mktemp('runs') / 'small')
 
 
 @pytest.fixture(scope='module')
-def reference(quick_compile):
+def reference():
   return reference_cases.Reference(TINY)
 
 

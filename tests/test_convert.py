@@ -21,9 +21,6 @@ from tests import tiny
 from tests.compare import assert_same_bits
 from tests.official_networks import FMAPS, SOURCES, stylegan1_file, torch_file
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
-
 KINDS = {
   'stylegan1': 'StyleGAN 1 (TensorFlow)',
   'stylegan2': 'StyleGAN 2-ADA (TensorFlow)',

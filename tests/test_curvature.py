@@ -12,7 +12,6 @@ from advmix_jax import curvature, encoding
 from advmix_jax.encoding import EncodeSettings
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
 PIXELS = EncodeSettings(1, 1.0, 1.0, pixel_weight=1.0, feature_weight=1.0, mixing_weight=0.0)
 LINEAR = tiny.linear_decoder()
 STEEPNESS = np.array([4.0, 1.0, 0.5, 1.0], np.float32)  # Of the columns of w.

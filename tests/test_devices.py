@@ -17,7 +17,7 @@ from tests.processes import Process, environment
 
 TWO = pytest.param(2, marks=pytest.mark.slow)  # All other tests run on two.
 SEVERAL = pytest.mark.parametrize('number', [TWO, 4])
-STEPS = ('gan', 'gan2', 'start', *on_devices.METHODS)
+STEPS = ('gan', 'start', *on_devices.METHODS)
 
 
 @pytest.fixture(scope='module')

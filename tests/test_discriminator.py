@@ -10,8 +10,6 @@ from advmix_jax.models.discriminator2 import Discriminator2
 from tests import tiny
 from tests.tiny import normal
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 
 @pytest.mark.parametrize('batch, size', [(8, 4), (4, 4), (2, 2)])
 def test_minibatch_stddev_takes_strided_groups(batch, size):

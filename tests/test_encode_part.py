@@ -25,7 +25,7 @@ from tests.test_encode_refill import (
   problem,
 )
 
-pytestmark = pytest.mark.usefixtures('quick_compile', 'double_precision')
+pytestmark = pytest.mark.usefixtures('double_precision')
 
 
 class Part:

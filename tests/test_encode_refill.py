@@ -16,7 +16,7 @@ from advmix_jax.stages import slot_calls
 from advmix_jax.stages.slot_calls import SlotCalls
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures('quick_compile', 'double_precision')
+pytestmark = pytest.mark.usefixtures('double_precision')
 NUM_IMAGES = 50
 KEY = jax.random.key(7)
 SETTINGS = EncodeSettings(12, 0.05, 0.01, pixel_weight=1.0, feature_weight=1.0, mixing_weight=0.2)
@@ -78,8 +78,8 @@ def on_one_device(advance):
   return advance_fn
 
 
-def on_all_devices(advance):
-  step, shared = parallel.pmap_carry(advance), parallel.replicate(problem()[1])
+def on_all_devices(advance, **more):
+  step, shared = parallel.pmap_carry(advance), parallel.replicate(problem()[1] | more)
 
   def advance_fn(slots, entry, waiting):
     slots, found = step(shared | {'waiting': np.bool_(waiting)}, slots, parallel.shard(entry))
@@ -117,8 +117,10 @@ def test_calls_that_end_early_find_the_same_in_the_same_order(monkeypatch, secon
   """So how fast the machine is changes nothing: every image enters when and where it would have."""
   monkeypatch.setattr(slot_calls, 'SECONDS', seconds)
   calls = []
-  place = functools.partial(in_short_calls, seen=lambda slots, entry: calls.append(entry.enters.any()))
-  found, expected = (pieces_of(16, stopping=stopping, place=p) for p in (place, on_all_devices))
+  short = functools.partial(in_short_calls, seen=lambda slots, entry: calls.append(entry.enters.any()))
+  # The same program, but never asked to end early.
+  long = functools.partial(on_all_devices, turns=np.int32(1000))
+  found, expected = (pieces_of(16, stopping=stopping, place=place) for place in (short, long))
   assert sum(calls) <= len(expected) and len(calls) > sum(calls)
   assert len(found) == len(expected)
   for (at, piece), (expected_at, expected_piece) in zip(found, expected, strict=True):

@@ -5,14 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from advmix_jax import encoding
 from advmix_jax.encoding import EncodeSettings
 from tests import tiny
 from tests.tiny import normal
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
 PIXELS = EncodeSettings(200, 0.05, 0.01, 1.0, 1.0, 0.0)
 PROJECTION = normal(9, 3, 2)
 

@@ -21,7 +21,7 @@ from advmix_jax.stages.experiment import Experiment
 from configs import smoke
 from launch import benchmark as command
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('quick_compile')]  # Of a measurement, and minutes.
+pytestmark = pytest.mark.slow  # Of a measurement, and minutes.
 STEPS, IMAGES = 8, 8
 
 

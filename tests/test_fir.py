@@ -10,8 +10,6 @@ from tests import stylegan2_reference as reference
 from tests.convolutions import assert_same_value_and_gradients, forms_in_a_loop, plain_conv
 from tests.tiny import normal
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 
 def plain_filter(x, padding, stride=1, dilation=1):
   """By one general depthwise convolution of lax."""

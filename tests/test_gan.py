@@ -18,8 +18,6 @@ from tests.compare import assert_close, differ, halves
 from tests.tiny import normal
 from tests.tiny_gan import CLASSES, LEARNING_RATE, assert_trained_as_one, batch
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 GAN_SETTINGS = GanSettings(
   r1_gamma=10.0, r1_interval=2, style_mixing_prob=0.9, cut_per_sample=True, ema_decay=0.75
 )

@@ -17,8 +17,6 @@ from advmix_jax.models.stylegan2 import StyleGAN2
 from launch import generate as command
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 ROOT = Path(__file__).parents[1]
 
 

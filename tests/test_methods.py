@@ -16,7 +16,6 @@ from tests import tiny
 from tests.compare import halves
 from tests.tiny import normal, uniform
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
 SIZE = 8
 KEY = jax.random.key(5)
 

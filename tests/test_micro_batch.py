@@ -25,7 +25,6 @@ from tests import tiny, tiny_gan
 from tests.compare import assert_close, halves
 from tests.tiny import normal, uniform
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
 SIZE = 8
 SIZES = {'latent_size': 5, 'w_size': 7, 'mapping_layers': 2}
 GAN_SETTINGS = GanSettings(
@@ -158,7 +157,7 @@ def whole_step(architecture):
 @pytest.mark.parametrize(
   'architecture, num_devices',
   [
-    ('stylegan1', 1),
+    pytest.param('stylegan1', 1, marks=pytest.mark.slow),
     ('stylegan1', 2),
     pytest.param('stylegan2', 1, marks=pytest.mark.slow),
     ('stylegan2', 2),

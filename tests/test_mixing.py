@@ -9,7 +9,6 @@ from advmix_jax import mixing
 from tests import tiny
 from tests.tiny import normal
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
 LEVELS = range(1, 4)
 
 

@@ -40,8 +40,7 @@ def run(tmp_path: pathlib.Path, root: pathlib.Path, *flags: str) -> subprocess.C
   return subprocess.run(
     [sys.executable, '-m', 'launch.pipeline', '--config=configs/folder.py:32', *places, *flags],
     cwd=ROOT,
-    env=os.environ
-    | {'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'compiled'), 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
+    env=os.environ | {'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'compiled')},
     capture_output=True,
     text=True,
   )

@@ -13,8 +13,6 @@ from tests import stylegan2_reference as reference
 from tests.compare import halves
 from tests.tiny import normal
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 
 def test_lengths_of_a_linear_generator():
   """`images = w A`: the gradient is `A` times the direction, whatever w is."""

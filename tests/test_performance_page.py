@@ -169,7 +169,6 @@ def test_a_file_that_is_no_measurement_is_named(content, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures('quick_compile')
 def test_curves_are_measured(tmp_path, monkeypatch):
   monkeypatch.setattr(measurement, 'PEAK_SIZE', 64)
   monkeypatch.setattr(curves, 'BATCHES', (2, 4))

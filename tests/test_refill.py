@@ -15,7 +15,6 @@ from advmix_jax.stages import slot_calls
 from advmix_jax.stages.slot_calls import SlotCalls
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
 NUM_EXAMPLES, NUM_RESTARTS, NUM_STEPS = 200, 3, 4
 KEY = jax.random.key(7)
 IN_TURN = np.tile(np.arange(NUM_RESTARTS, dtype=np.int32), (NUM_EXAMPLES, 1))

@@ -22,8 +22,6 @@ from advmix_jax.workdir import open_workdir
 from configs import smoke
 from tests import tiny, watched_run
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 
 def run(folder: pathlib.Path, **changes: Any) -> tuple[dict, Experiment]:
   """Trains and measures on the generator and the latents that the folder has; its results."""

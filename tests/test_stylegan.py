@@ -18,7 +18,6 @@ from advmix_jax.models.stylegan import StyledLayer, StyleGAN
 from tests import tiny
 from tests.tiny import normal
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
 FMAPS = (5, 4, 3)  # 16 pixels, six layers.
 
 

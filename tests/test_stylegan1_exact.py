@@ -17,7 +17,6 @@ from advmix_jax.models.stylegan import StyleGAN
 from tests import stylegan1_by_hand as by_hand
 from tests.compare import nhwc
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
 FMAPS = {64: (10, 9, 8, 7, 6), 256: (8, 8, 7, 7, 6, 5, 4)}
 CLASSES, BATCH = 3, 4
 

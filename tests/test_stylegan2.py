@@ -15,7 +15,6 @@ from tests import stylegan2_reference as reference
 from tests.compare import nhwc
 from tests.tiny import normal
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
 FMAPS = (6, 5, 4)  # 16 pixels, six rows of w.
 FMAPS_64 = (8, 7, 6, 5, 4)
 

@@ -15,7 +15,6 @@ from tests import tiny_gan
 from tests.compare import assert_close, differ
 from tests.tiny_gan import CLASSES, LEARNING_RATE, batch
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
 SETTINGS = GanSettings(
   r1_gamma=10.0,
   r1_interval=16,

@@ -231,9 +231,10 @@ def test_attributes_share_what_is_made_before_the_classifier_unless_images_are_d
   assert not shared(told, 'train_gan') and not shared(told, 'encode')
 
 
-@pytest.mark.usefixtures('quick_compile', 'compiled_once')
+@pytest.mark.usefixtures('compiled_once')
 def test_the_table_of_keys_is_what_the_stages_depend_on(tmp_path):
   config = watched_run.small_config()
+  config.generator.r1_interval = 1  # One program.
   files, read = made(tmp_path / 'one', config)
   assert {name.split('/')[0] for name in files} == {'gan', 'encode'} and len(files) > 10
   for stage, keys in read.items():

@@ -22,7 +22,7 @@ from advmix_jax.types import RunError
 from launch import benchmark as command
 from tests.tiny import normal
 
-pytestmark = pytest.mark.usefixtures('quick_compile', 'one_torch_thread')
+pytestmark = pytest.mark.usefixtures('one_torch_thread')
 SIZES = reference_cases.Networks(
   fmaps=(6, 5, 4), w_size=5, mapping_layers=2, classifier_fmaps=(2, 2, 3, 3), mixing_level=5, batch_size=8
 )

@@ -19,7 +19,6 @@ from tests import tiny
 from tests.compare import assert_close, differ
 from tests.tiny import normal, uniform
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
 SIZE = 8
 
 

@@ -17,12 +17,16 @@ FILE = 'vgg16_imagenet_block1_block2_f32_hwio_bgr.npz'
 @pytest.mark.parametrize('resolution, size', [(8, 22), (32, 13), (9, 0), (8, 0)])
 def test_activations_are_those_of_plain_numpy(resolution, size):
   images, layers = uniform(1, 2, resolution, resolution, 3), ('block3_conv2', 'block1_conv2', 'block2_conv1')
-  found = jax.jit(lambda p, x: vgg16_features(p, x, layers, size))(tiny_params(), images)
-  expected = plain_features(tiny_params(), images, size)
+  params, images = jax.tree.map(lambda x: np.asarray(x, np.float64), (tiny_params(), images))
+  with jax.enable_x64(True):
+    found = jax.jit(lambda p, x: vgg16_features(p, x, layers, size, np.float64))(params, images)
+  expected = plain_features(params, images, size)
   assert set(found) == set(layers)
   for name in layers:
     scale = np.abs(expected[name]).max()
-    np.testing.assert_allclose(found[name] / scale, expected[name] / scale, atol=2e-6, err_msg=name)
+    np.testing.assert_allclose(
+      np.asarray(found[name]) / scale, expected[name] / scale, atol=1e-12, err_msg=name
+    )
 
 
 def test_all_13_convolutions_and_5_poolings():

@@ -124,6 +124,7 @@ def small_config() -> Any:
   config = smoke.get_config()
   config.data.resolution, config.data.num_train, config.data.num_test = 8, 50, 40
   config.generator.fmaps = (6, 4)
+  config.generator.r1_interval = 2
   config.generator.total_kimg = STEPS_OF_GAN * config.generator.batch_size / 1000
   config.generator.sample_kimg = GRID_AFTER * config.generator.batch_size / 1000
   config.encode.init_kimg = STEPS_OF_ENCODER * config.encode.init_batch_size / 1000
