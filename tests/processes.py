@@ -12,8 +12,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 def environment(num_devices: int = 1, **variables: str) -> dict[str, str]:
   """Variables for a process with so many simulated devices."""
   flags = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count={num_devices}'
-  found = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags, 'PYTHONPATH': str(ROOT)}
-  found |= variables
+  found = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags, 'PYTHONPATH': str(ROOT)} | variables
   return {name: value for name, value in found.items() if not name.startswith('SLURM')}
 
 
