@@ -15,9 +15,7 @@ from advmix_jax.bench import hlo, reference_cases
 from advmix_jax.training import loop
 from tests import watched_run
 
-pytestmark = [
-  pytest.mark.skipif(jax.default_backend() != 'cpu', reason='the forms are those of XLA on CPU'),
-]
+pytestmark = pytest.mark.skipif(jax.default_backend() != 'cpu', reason='the forms are those of XLA on CPU')
 FAST_FORM = 'b01f_01io->b01f'
 STEPS = {
   'GAN': ('gan.gan_step', {'with_r1': False}),

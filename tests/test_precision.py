@@ -171,7 +171,7 @@ def tiny_decoder(dtype):
 
 
 def test_the_attack_stays_in_its_box_and_finds_what_it_finds_in_float32():
-  """The box and the draws are float32's to the last bit; the loss is near."""
+  """The box and the steps are float32's to the last bit; the loss is near. Both are of the same starts."""
   epsilon, settings = 0.03, attack.LatentAttack(0.03, 1, 7, attack.ascent_rule('sign', 0.005))
   labels = jnp.arange(16, dtype=jnp.int32) % tiny.NUM_CLASSES
   w, keys = normal(7, 16, 4, 7), tiny.keys(6, 16)
@@ -192,14 +192,10 @@ def test_the_attack_stays_in_its_box_and_finds_what_it_finds_in_float32():
     begun = objective_fn(attack.decode_clipped(decoder, params, trunk, start))[0]
     return found, start, begun
 
-  draws = [
-    jax.jit(functools.partial(mixing.draw_w_perp, decoder=decoder, params=params))(keys)
-    for decoder, params in map(tiny_decoder, (jnp.float32, jnp.bfloat16))
-  ]
-  np.testing.assert_array_equal(*draws)
-  exact, _, begun = jax.jit(functools.partial(search, jnp.float32))()
-  found, start, other_begun = jax.jit(functools.partial(search, jnp.bfloat16))()
-  np.testing.assert_allclose(start, draws[0], rtol=1e-5, atol=1e-6)  # Another program rounds by itself.
+  # Outside of jit, as two compiled programs may round the same draws differently.
+  exact, start, begun = search(jnp.float32)
+  found, other_start, other_begun = search(jnp.bfloat16)
+  np.testing.assert_array_equal(other_start, start)
   assert found.best.dtype == found.score.dtype == jnp.float32
   start = np.asarray(start)
   low, high = start - np.float32(epsilon), start + np.float32(epsilon)
